@@ -1,0 +1,46 @@
+"""Why it exists: identifiers sort by time, tell what they name, and a retried turn makes the same ones again."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import time
+
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: no i, l, o, u
+_TIME_DIGITS = 9  # 45 bits of milliseconds: until the year 3084
+_RANDOM_DIGITS = 13  # 65 bits
+_HASH_DIGITS = 26  # 130 bits
+
+
+def _encode(number: int, digits: int) -> str:
+    out = []
+    for _ in range(digits):
+        number, rest = divmod(number, 32)
+        out.append(_ALPHABET[rest])
+    return "".join(reversed(out))
+
+
+def new_id(prefix: str) -> str:
+    """Make a new identifier, like ``t_1jx3k9…``; later ones sort behind earlier ones (to the millisecond)."""
+    now = time.time_ns() // 1_000_000
+    return f"{prefix}_{_encode(now, _TIME_DIGITS)}{_encode(secrets.randbits(65), _RANDOM_DIGITS)}"
+
+
+def child_task_id(parent: str, call_site: str, index: int) -> str:
+    """Make the identifier of a task that a turn emits.
+
+    It depends on nothing but its arguments, so a turn that is executed twice names the same children and the second
+    commit cannot double them.
+
+    Args:
+        parent: identifier of the emitting task.
+        call_site: step and place in the code, stable over retries.
+        index: how many tasks this call site has emitted in this task before.
+    """
+    digest = hashlib.sha256(f"{parent}\0{call_site}\0{index}".encode()).digest()
+    return f"t_{_encode(int.from_bytes(digest[:17], 'big') >> 6, _HASH_DIGITS)}"
+
+
+def new_token() -> str:
+    """Make a secret of 192 bits, safe in URLs."""
+    return secrets.token_urlsafe(24)

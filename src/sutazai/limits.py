@@ -1,0 +1,72 @@
+"""Why it exists: there is a limit on everything, and all limits and their relations stand in one place.
+
+Each constant ends in its unit. ``_check`` asserts the relations between them when the module is loaded.
+"""
+
+from __future__ import annotations
+
+from sutazai.errors import InternalError
+from sutazai.units import KIB, MIB
+
+# Manifest
+MANIFEST_BYTES_MAX = 4 * MIB
+MANIFEST_MISTAKES_MAX = 100
+
+# Wire
+FRAME_BYTES_MAX = 8 * MIB
+FRAMES_UNSENT_BYTES_MAX = 32 * MIB
+
+# HTTP edge
+BODY_BYTES_MAX = 1 * MIB
+HEADER_WAIT_MS_MAX = 10_000
+BODY_WAIT_MS_MAX = 10_000
+PREFER_WAIT_MS_MAX = 60_000
+
+# Tasks
+TASK_INPUT_BYTES_MAX = 1 * MIB
+TASK_RESULT_BYTES_MAX = 4 * MIB
+STATE_BYTES_MAX = 1 * MIB
+EMITS_PER_TURN_MAX = 1_000
+TASK_DEPTH_MAX = 16
+QUEUE_TASKS_MAX = 100_000
+ATTEMPTS_MAX_DEFAULT = 4
+INFRA_LOSSES_MAX_DEFAULT = 20
+DEADLINE_MS_DEFAULT = 600_000
+LEASE_MS = 10_000
+HEARTBEAT_MS = 2_500
+REATTACH_GRACE_MS = 5_000
+PRIORITY_LOWEST = 9
+PRIORITY_DEFAULT = 5
+PRIORITY_AGING_MS = 10_000
+RETRY_BASE_MS = 200
+RETRY_CAP_MS = 60_000
+GROUP_COMMIT_OPERATIONS_MAX = 256
+
+# Supervisor
+LOG_BYTES_MAX_DEFAULT = 8 * MIB
+LOG_FILES_KEPT = 2
+LINE_BYTES_MAX = 256 * KIB
+RESTART_BASE_MS = 250
+RESTART_CAP_MS = 30_000
+CRASH_LOOP_COUNT = 5
+CRASH_LOOP_WINDOW_MS = 120_000
+TICK_MS = 1_000
+STOP_GRACE_MS_DEFAULT = 5_000
+UNIX_PATH_BYTES_MAX = 107
+
+
+def _check() -> None:
+    relations = {
+        "a lease outlives three missed heartbeats": HEARTBEAT_MS * 3 < LEASE_MS,
+        "a reattaching instance is waited for less than a lease": REATTACH_GRACE_MS < LEASE_MS,
+        "a body fits a task": BODY_BYTES_MAX <= TASK_INPUT_BYTES_MAX,
+        "a result fits a frame": TASK_RESULT_BYTES_MAX < FRAME_BYTES_MAX,
+        "a frame fits the unsent buffer": FRAME_BYTES_MAX < FRAMES_UNSENT_BYTES_MAX,
+    }
+    broken = [name for name, holds in relations.items() if not holds]
+    if broken:
+        msg = f"limits contradict each other: {'; '.join(broken)}"
+        raise InternalError(msg)
+
+
+_check()
