@@ -1,0 +1,39 @@
+# Two commands do all: `make run` sets up and runs the fleet, `make test` sets up and tests it.
+SHELL := /bin/bash
+FLEET ?= fleets/demo.yaml
+RUN_GROUPS = base llm data
+DEV_GROUPS = base llm data dev
+BIN = .venv/bin
+
+.PHONY: run down test lint bench docs setup setup-dev lock
+
+run: setup ## set up, bring the fleet up, run the demonstration on it, leave it running
+	@$(BIN)/sutazai up $(FLEET)
+	@$(BIN)/sutazai demo
+
+down: ## stop the fleet; leaves no process, cgroup or socket
+	@if [ -x $(BIN)/sutazai ]; then $(BIN)/sutazai down; else echo "nothing was set up here"; fi
+
+test: setup-dev ## set up and pass all tests
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: setup-dev ## style, types, layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: setup-dev ## measure, side by side with the alternative, and print the table
+	@$(BIN)/python bench/run.py $(ARGS)
+
+docs: setup-dev ## write the generated pages of the reference
+	@$(BIN)/python scripts/generate_reference.py
+
+setup:
+	@scripts/bootstrap $(RUN_GROUPS)
+
+setup-dev:
+	@scripts/bootstrap $(DEV_GROUPS)
+
+lock: setup-dev ## resolve requirements/*.in anew
+	@scripts/lock
