@@ -1,0 +1,90 @@
+"""Why it exists: asking an agent for one skill is the first thing a user does, so it is one line.
+
+The request is a durable task like any other: interrupting this command does not interrupt the work.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from sutazai.cli import fleets, task
+from sutazai.cli.down import FleetOption, JsonOption
+from sutazai.cli.exits import BAD_MANIFEST, FAILED, OK, CliError
+from sutazai.cli.output import note, print_json
+from sutazai.client import TaskClient
+
+
+def run(  # noqa: PLR0913 an option each
+    agent: Annotated[str, typer.Argument(help="Name of the agent.")],
+    skill: Annotated[str, typer.Argument(help="Name of its skill; GET /skills on its port lists them.")],
+    words: Annotated[list[str] | None, typer.Argument(help="Input as NAME=VALUE; a value may be JSON.")] = None,
+    *,
+    input_json: Annotated[str | None, typer.Option("--input", help="The whole input as a JSON object.")] = None,
+    session: Annotated[str | None, typer.Option(help="Run in order with, and share state with, this session.")] = None,
+    key: Annotated[str | None, typer.Option(help="Idempotency key: asking twice makes one task.")] = None,
+    deadline: Annotated[str | None, typer.Option(help="Give up after, like 30s.")] = None,
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Print the task's id and do not wait.")] = False,
+    fleet: FleetOption = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Ask an agent for a skill and wait for the answer.
+
+    Example: sutazai ask health-monitor report window_s=60
+    """
+    from sutazai.units import parse_duration_ms
+
+    request: dict[str, Any] = {"agent": agent, "skill": skill, "input": _input(words or [], input_json)}
+    if session:
+        request["session"] = session
+    if key:
+        request["idempotency_key"] = key
+    if deadline:
+        try:
+            request["deadline_ms"] = parse_duration_ms(deadline)
+        except ValueError as error:
+            raise CliError(f"--deadline: {error}", BAD_MANIFEST) from error
+    with TaskClient(fleets.paths_of(fleet).run.name) as client:
+        identifier = client.submit([request])[0]["id"]
+        if detach:
+            print_json({"id": identifier}) if as_json else print(identifier)
+            return OK
+        note(f"{identifier} is accepted and stored")
+        task.follow(client, identifier)
+        done = client.get(identifier)
+    if done["status"] == "succeeded":
+        print_json(done if as_json else done["result"])
+        return OK
+    if as_json:
+        print_json(done)
+    else:
+        error = done.get("error") or {}
+        note(f"{done['status']}: {error.get('message') or 'no reason was given'}")
+    return FAILED
+
+
+def _input(words: list[str], whole: str | None) -> dict[str, Any]:
+    """Build the input out of words and JSON.
+
+    Raises:
+        CliError: a word is no NAME=VALUE, or the JSON is no object.
+    """
+    given: dict[str, Any] = {}
+    if whole is not None:
+        try:
+            given = json.loads(whole)
+        except ValueError as error:
+            raise CliError(f"--input is no JSON: {error}", BAD_MANIFEST) from error
+        if not isinstance(given, dict):
+            raise CliError("--input must be a JSON object, like '{\"window_s\": 60}'", BAD_MANIFEST)
+    for word in words:
+        name, sign, value = word.partition("=")
+        if not sign or not name:
+            raise CliError(f"{word!r}: write the input as NAME=VALUE", BAD_MANIFEST)
+        try:
+            given[name] = json.loads(value)
+        except ValueError:
+            given[name] = value
+    return given

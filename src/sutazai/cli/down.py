@@ -1,0 +1,36 @@
+"""Why it exists: ends a fleet so that no process, cgroup or socket of it is left."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from sutazai.cli import fleets
+from sutazai.cli.output import note, print_json
+from sutazai.client import SupervisorClient
+
+FleetOption = Annotated[str | None, typer.Option("--fleet", help="Name of the fleet; needed when several are up.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for another program.")]
+
+
+def run(*, fleet: FleetOption = None, as_json: JsonOption = False) -> None:
+    """Stop the fleet: new work is refused, running turns finish, then everything ends in reverse order.
+
+    Tasks that are not finished stay stored; the next `up` goes on with them. Stopping a fleet that is down is fine.
+    """
+    try:
+        paths = fleets.paths_of(fleet)
+    except fleets.CliError as error:
+        if as_json:
+            print_json({"stopped": False, "reason": str(error)})
+        else:
+            note(str(error).partition(";")[0] + ": nothing to stop")
+        return
+    note(f"stopping {paths.run.name}: running turns finish first")
+    with SupervisorClient(paths.run.name) as supervisor:
+        supervisor.stop()
+    if as_json:
+        print_json({"stopped": True, "fleet": paths.run.name})
+    else:
+        print(f"{paths.run.name} is down; its state is kept in {paths.state}")

@@ -1,0 +1,143 @@
+"""Why it exists: one command from a manifest to a running fleet, each step visible, safe to repeat.
+
+Steps: read the manifest, fetch the model when it is missing, compile and prove the plan, hand it to ``sutazaid``
+(start it, or let it swap to the new plan), and show the stages until everything is ready.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sutazai.cli import fleets
+from sutazai.cli.down import JsonOption
+from sutazai.cli.exits import FAILED, NOT_UP, OK, CliError
+from sutazai.cli.output import console, note, print_json
+from sutazai.cli.plan import DEFAULT_MANIFEST, ManifestArgument
+from sutazai.client import SupervisorClient
+from sutazai.errors import UnavailableError
+from sutazai.paths import FleetPaths
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+POLL_S = 0.05
+SOCKET_WAIT_S = 15.0
+
+
+def run(
+    manifest: ManifestArgument = Path(DEFAULT_MANIFEST),
+    *,
+    timeout_s: Annotated[int, typer.Option("--timeout", min=1, help="Seconds until it counts as failed.")] = 180,
+    as_json: JsonOption = False,
+) -> int:
+    """Bring the fleet up, or a running one to this manifest; doing it twice is fine.
+
+    A plan that does not fit or a manifest with mistakes changes nothing: what runs, goes on.
+    """
+    from sutazai import spec
+
+    started = time.monotonic()
+    fleet = spec.load(manifest)
+    paths = FleetPaths.of(fleet.fleet)
+    if fleet.llm is not None:
+        _fetch_model(fleet.llm.model, as_json=as_json)
+    plan, code = _compile(manifest, paths, as_json=as_json)
+    if plan is None:
+        return code
+    _hand_over(paths, plan)
+    with SupervisorClient(fleet.fleet) as supervisor:
+        status = _wait(supervisor, started + timeout_s, None if as_json else _progress())
+    took_s = time.monotonic() - started
+    failed = [process["name"] for process in status["processes"] if process["state"] not in {"ready", "done"}]
+    if as_json:
+        print_json({"fleet": fleet.fleet, "state": status["state"], "seconds": round(took_s, 3), "not_ready": failed})
+    elif failed:
+        note(f"not ready after {took_s:.1f} s: {', '.join(failed)}; see: sutazai status, sutazai logs NAME")
+    else:
+        agents = fleet.agents
+        print(f"{fleet.fleet} is up after {took_s:.1f} s: {len(status['processes'])} processes, {len(agents)} agents")
+    return FAILED if failed else OK
+
+
+def _fetch_model(model: str, *, as_json: bool) -> None:
+    """Have the model file, fetched with a progress bar when it is missing.
+
+    Raises:
+        CliError: it cannot be had; the fetcher has said why.
+    """
+    command = [sys.executable, "-m", "sutazai.llm.fetch", model]
+    out = subprocess.DEVNULL if as_json else None
+    if subprocess.run(command, check=False, stdout=out).returncode != 0:
+        raise CliError(f"the model {model} is missing; nothing was started", FAILED)
+
+
+def _compile(manifest: Path, paths: FleetPaths, *, as_json: bool) -> tuple[Path | None, int]:
+    paths.state.mkdir(parents=True, exist_ok=True, mode=0o755)
+    out = paths.state / "plan.next.json"
+    command = [sys.executable, "-m", "sutazai.control.compile", str(manifest), "--out", str(out)]
+    done = subprocess.run(command, check=False, stdout=subprocess.DEVNULL if as_json else None)
+    return (out, OK) if done.returncode == 0 else (None, done.returncode)
+
+
+def _hand_over(paths: FleetPaths, plan: Path) -> None:
+    if fleets.answers(paths.supervisor_socket):
+        with SupervisorClient(paths.run.name) as supervisor:
+            supervisor.plan(plan)
+        return
+    plan.replace(paths.plan)
+    paths.logs.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "sutazai.supervisor", "--plan", str(paths.plan)]
+    done = subprocess.run(command, check=False, stdin=subprocess.DEVNULL)
+    until = time.monotonic() + SOCKET_WAIT_S
+    while done.returncode == 0 and time.monotonic() < until:
+        if fleets.answers(paths.supervisor_socket):
+            return
+        time.sleep(POLL_S)
+    raise CliError(f"sutazaid did not start; see {paths.logs / 'sutazaid.log'}", NOT_UP)
+
+
+def _wait(supervisor: SupervisorClient, until: float, show: Callable[[dict[str, Any]], None] | None) -> dict[str, Any]:
+    status: dict[str, Any] = {"state": "starting", "processes": []}
+    while time.monotonic() < until:
+        try:
+            status = supervisor.status()
+        except UnavailableError:
+            time.sleep(POLL_S)
+            continue
+        if show is not None:
+            show(status)
+        if status["state"] == "up":
+            break
+        time.sleep(POLL_S)
+    return status
+
+
+def _progress() -> Callable[[dict[str, Any]], None]:
+    """Make a printer of each process' change of state, one line each, so that it also reads well in a log."""
+    out = console(stderr=True)
+    begun = time.monotonic()
+    seen: dict[str, str] = {}
+    marks = {"ready": "[green]✓[/]", "done": "[green]✓[/]", "starting": "[yellow]…[/]", "failed": "[red]✗[/]"}
+
+    def show(status: dict[str, Any]) -> None:
+        for process in status["processes"]:
+            name, state = process["name"], process["state"]
+            if seen.get(name) == state or (state == "waiting" and name not in seen):
+                continue
+            first = name not in seen
+            seen[name] = state
+            if first and state == "starting":
+                continue  # the line that matters is the one that says how it went
+            why = f"  {process['last_exit']}" if state == "failed" and process.get("last_exit") else ""
+            at_s = time.monotonic() - begun
+            out.print(
+                f"  {marks.get(state, '[yellow]…[/]')} {at_s:5.1f} s  {process['stage']:<9} {name:<12} {state}{why}"
+            )
+
+    return show
