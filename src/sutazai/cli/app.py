@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
 import typer
 
@@ -34,10 +35,13 @@ def _version(value: bool) -> None:  # noqa: FBT001 the framework calls it by pos
         raise typer.Exit
 
 
+VersionOption = Annotated[bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)]
+
+
 @app.callback()
 def options(
     *,
-    version: bool = typer.Option(False, "--version", help="Print the version.", callback=_version, is_eager=True),
+    version: VersionOption = False,
 ) -> None:
     """Run a whole fleet of AI agents, and every service they need, on one CPU-only machine."""
 

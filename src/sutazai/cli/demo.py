@@ -115,7 +115,8 @@ def _symptom(supervisor: SupervisorClient, service: str) -> str:
             if condition["subject"] == service:
                 return f"{condition['name']} {service}: {condition['text']}"
         if shop["oom_kills"]:
-            return f"{service} was killed {shop['oom_kills']} times at its limit of {format_bytes(shop['memory_limit_bytes'])}"
+            limit = format_bytes(shop["memory_limit_bytes"])
+            return f"{service} was killed {shop['oom_kills']} times at its limit of {limit}"
         if not told:
             note(f"waiting   {service} leaks; its first symptom shows within a minute")
             told = True
@@ -190,12 +191,13 @@ def _show(summary: dict[str, Any], done: dict[str, Any], shop: dict[str, Any]) -
         out.print(f"error     {summary['error'].get('message')}", markup=False)
     out.print(f"agents    {', '.join(summary['agents'])}")
     out.print(
-        f"killed    {killed}; turns: {summary['turns_committed']} committed, {summary['turns_lost']} lost and done again, "
-        f"{len(summary['committed_twice'])} committed twice"
+        f"killed    {killed}; turns: {summary['turns_committed']} committed, "
+        f"{summary['turns_lost']} lost and done again, {len(summary['committed_twice'])} committed twice"
     )
+    held = "held" if summary["limit_held"] else "NOT HELD"
+    peak, limit = format_bytes(summary["peak_bytes"]), format_bytes(summary["limit_bytes"])
     out.print(
-        f"limit     {shop['name']}: peak {format_bytes(summary['peak_bytes'])} of {format_bytes(summary['limit_bytes'])}, "
-        f"{'held' if summary['limit_held'] else 'NOT HELD'} by the kernel ({summary['oom_kills']} kills in its own group)"
+        f"limit     {shop['name']}: peak {peak} of {limit}, {held} by the kernel, killed {summary['oom_kills']} times"
     )
     out.print(f"report    {summary['report']}")
     out.print(f"look      sutazai status · sutazai task tree {summary['task']} · sutazai logs {COORDINATOR}")

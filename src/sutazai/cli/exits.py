@@ -15,7 +15,7 @@ INTERRUPTED = 130
 #: What each code means; ``docs/reference/cli.md`` shows the same table.
 EXIT_CODES = {
     OK: "done",
-    FAILED: "understood and not successful: the plan does not fit, a check or a task failed, a process does not come up",
+    FAILED: "understood, not successful: the plan does not fit, a check or task failed, a process does not come up",
     BAD_MANIFEST: "bad manifest or bad arguments",
     NOT_UP: "the fleet, or the part of it that is needed, does not answer",
     REFUSED: "refused: unknown agent, task or process, input that does not fit, a full queue",
