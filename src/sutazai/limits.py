@@ -11,10 +11,15 @@ from sutazai.units import KIB, MIB
 # Manifest
 MANIFEST_BYTES_MAX = 4 * MIB
 MANIFEST_MISTAKES_MAX = 100
+MANIFEST_NODES_MAX = 500_000  # values, aliases counted as often as they are used
+MANIFEST_DEPTH_MAX = 32
+FLEET_NAME_CHARACTERS_MAX = 32
+NAME_CHARACTERS_MAX = 63
 
 # Wire
 FRAME_BYTES_MAX = 8 * MIB
 FRAMES_UNSENT_BYTES_MAX = 32 * MIB
+BLOBS_PER_MESSAGE_MAX = 16
 
 # HTTP edge
 BODY_BYTES_MAX = 1 * MIB
@@ -41,6 +46,25 @@ PRIORITY_AGING_MS = 10_000
 RETRY_BASE_MS = 200
 RETRY_CAP_MS = 60_000
 GROUP_COMMIT_OPERATIONS_MAX = 256
+OPERATIONS_PENDING_MAX = 8_192
+SUBMIT_TASKS_MAX = 1_000
+CARRY_BYTES_MAX = 1 * MIB
+EFFECTS_BYTES_MAX = 256 * KIB
+ERROR_DETAIL_BYTES_MAX = 64 * KIB
+RESULTS_BYTES_MAX = 5 * MIB  # of all awaited children together, as one turn gets them
+KEY_CHARACTERS_MAX = 200  # of an identifier, a session, an idempotency key
+DELAY_MS_MAX = 365 * 86_400_000
+EVENTS_PER_TASK_MAX = 200
+TURNS_PER_TASK_MAX = 10_000
+TASKS_KEPT_MAX = 200_000
+TREE_TASKS_MAX = 5_000
+LIST_TASKS_MAX = 1_000
+WAITS_PER_CONNECTION_MAX = 4_096
+CONNECTIONS_MAX = 4_096
+EXIT_WAIT_MS = 500  # a closed socket waits so long for the word whose fault it was
+CANCEL_GRACE_MS = 2_000
+TICKET_WAIT_MS = 5_000  # an instance may say hello before its ticket is known
+STORE_BALLAST_BYTES = 32 * MIB
 
 # Supervisor
 LOG_BYTES_MAX_DEFAULT = 8 * MIB
@@ -61,6 +85,12 @@ def _check() -> None:
         "a reattaching instance is waited for less than a lease": REATTACH_GRACE_MS < LEASE_MS,
         "a body fits a task": BODY_BYTES_MAX <= TASK_INPUT_BYTES_MAX,
         "a result fits a frame": TASK_RESULT_BYTES_MAX < FRAME_BYTES_MAX,
+        "a turn's input, carry, results and state fit a frame": RESULTS_BYTES_MAX
+        + TASK_INPUT_BYTES_MAX
+        + CARRY_BYTES_MAX
+        + STATE_BYTES_MAX
+        <= FRAME_BYTES_MAX,
+        "a full group leaves room in the queue of operations": GROUP_COMMIT_OPERATIONS_MAX < OPERATIONS_PENDING_MAX,
         "a frame fits the unsent buffer": FRAME_BYTES_MAX < FRAMES_UNSENT_BYTES_MAX,
     }
     broken = [name for name, holds in relations.items() if not holds]
