@@ -1,0 +1,49 @@
+"""Why it exists: the model server as a process: ``python -m sutazai.llm [--port N]``.
+
+The model is loaded before the first request is taken; then ``sutazaid`` is told that it is ready. Exit status 1 when
+the model cannot be run here, with the reason and the repair on standard error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from sutazai.errors import SutazaiError
+from sutazai.llm.drivers import make
+from sutazai.llm.server import LlmServer
+from sutazai.llm.settings import Settings
+from sutazai.wire.notify import Notifier
+from sutazai.wire.serving import inherited, listen, serve
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Load, serve, end."""
+    parser = argparse.ArgumentParser(prog="python -m sutazai.llm", description="Serve one language model.")
+    parser.add_argument("--port", type=int, default=-1, help="open this port instead of an inherited one; 0 takes any")
+    options = parser.parse_args(arguments)
+    try:
+        settings = Settings.from_env()
+        sockets = [listen(options.port)] if options.port >= 0 else inherited().get("llm", [])
+        if not sockets:
+            sys.stderr.write("llm: no socket: start it with --port, or by sutazaid\n")
+            return 2
+        driver = make(settings)
+        loaded = driver.load()
+    except SutazaiError as error:
+        sys.stderr.write(f"llm: {error}\n")
+        return 1
+    where = ", ".join(f"127.0.0.1:{socket.getsockname()[1]}" for socket in sockets)
+    sys.stdout.write(f"llm: {loaded.name} on {where}, {settings.slots} slots of {loaded.context_tokens} tokens\n")
+    sys.stdout.flush()
+    notifier = Notifier("llm")
+    serve(LlmServer(driver, loaded, settings).app(), sockets, notifier.ready)
+    notifier.close()
+    return 0
+
+
+if __name__ == "__main__":
+    status = main()
+    sys.stdout.flush()
+    os._exit(status)  # a thread that is still inside the library must not hold the end up

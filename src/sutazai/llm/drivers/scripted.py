@@ -1,0 +1,114 @@
+"""Why it exists: tests of everything around a model need answers that are always the same, at once, without a model.
+
+What it answers depends on the last message only:
+
+* ``say: TEXT`` answers the text, word by word;
+* ``refuse: TEXT`` refuses the request;
+* ``break: TEXT`` fails as if the model had died;
+* ``endless`` goes on until ``max_tokens`` or until it is stopped;
+* anything else is echoed. With a schema, the smallest value that fits it is answered.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from sutazai.errors import UnavailableError
+from sutazai.llm.drivers.protocol import BadRequestError, ChatRequest, Emit, Finish, Loaded
+
+if TYPE_CHECKING:
+    from sutazai.llm.settings import Settings
+
+DEPTH_MAX = 16
+NEED_BYTES = 1024
+
+
+class ScriptedDriver:
+    """A model that does as it is told; see the module for what it understands.
+
+    Attributes:
+        gate: cleared by a test to hold all answers before their first word.
+        cancelled: how many answers were stopped by the caller.
+    """
+
+    name: ClassVar[str] = "scripted"
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.gate = threading.Event()
+        self.gate.set()
+        self.cancelled = 0
+
+    def load(self) -> Loaded:
+        """Nothing to load."""
+        return Loaded(name=self._settings.model, context_tokens=self._settings.context_tokens, need_bytes=NEED_BYTES)
+
+    def chat(self, request: ChatRequest, emit: Emit) -> Finish:
+        """Answer by the script."""
+        prompt = sum(len(_pieces(message.content)) for message in request.messages)
+        if prompt >= self._settings.context_tokens:
+            raise BadRequestError(f"{prompt} tokens do not fit the context of {self._settings.context_tokens}")
+        if request.schema is not None and request.schema.get("type") == "unsupported":
+            raise BadRequestError("this schema cannot be made into a grammar")
+        self.gate.wait()
+        last = request.messages[-1].content
+        verb, _, rest = last.partition(": ")
+        if verb == "refuse":
+            raise BadRequestError(rest)
+        if verb == "break":
+            raise UnavailableError(rest)
+        said = 0
+        for piece in self._answer(request, last):
+            if said >= request.max_tokens:
+                return self._finish("length", prompt, said)
+            if not emit(piece):
+                self.cancelled += 1
+                return self._finish("cancelled", prompt, said)
+            said += 1
+        return self._finish("stop", prompt, said)
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+    @staticmethod
+    def _answer(request: ChatRequest, last: str) -> list[str]:
+        if request.schema is not None:
+            return _pieces(json.dumps(smallest(request.schema)))
+        if last == "endless":
+            return ["more "] * (request.max_tokens + 1)
+        text = last.removeprefix("say: ")
+        for stop in request.stop:
+            text = text.partition(stop)[0]
+        return _pieces(text)
+
+    @staticmethod
+    def _finish(reason: Literal["stop", "length", "cancelled"], prompt: int, said: int) -> Finish:
+        return Finish(reason=reason, prompt_tokens=prompt, completion_tokens=said)
+
+
+def _pieces(text: str) -> list[str]:
+    return re.findall(r"\S+\s*|\s+", text)
+
+
+def smallest(schema: dict[str, Any], depth: int = 0) -> Any:
+    """Build a small value that fits a plain JSON schema (no references, no patterns)."""
+    if depth > DEPTH_MAX:
+        raise BadRequestError("this schema is nested too deeply")
+    if "const" in schema:
+        return schema["const"]
+    if schema.get("enum"):
+        return schema["enum"][0]
+    kind = schema.get("type", "object")
+    if kind == "object":
+        wanted = schema.get("required", [])
+        fields = schema.get("properties", {})
+        return {name: smallest(fields.get(name, {}), depth + 1) for name in wanted}
+    if kind == "array":
+        return [smallest(schema.get("items", {}), depth + 1)] * schema.get("minItems", 0)
+    if kind == "string":
+        return "x" * schema.get("minLength", 1)
+    values = {"integer": schema.get("minimum", 0), "number": schema.get("minimum", 0), "boolean": False}
+    return values.get(kind)
