@@ -1,0 +1,202 @@
+"""Why it exists: people, demos and benchmarks give work to a fleet and follow it to its end."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Self
+
+from sutazai.client import where
+from sutazai.errors import InternalError, UnavailableError
+from sutazai.wire.messages import PROTOCOL_VERSION, TERMINAL, error_of
+from sutazai.wire.transport import BlockingConnection
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+    from types import TracebackType
+
+TIMEOUT_S_DEFAULT = 30.0
+#: A broker that is being restarted is waited for so long.
+PATIENCE_S = 10.0
+#: One ``wait`` request never asks the broker for longer than this; the client asks again.
+WAIT_SLICE_S = 20.0
+RECONNECT_S = 0.2
+
+
+class TaskClient:
+    """Talks to the broker; connects when it is first asked and again when the connection has gone.
+
+    A restart of the broker is waited for (``PATIENCE_S``) and the question asked again, but for a ``submit`` whose tasks
+    have neither ``id`` nor ``idempotency_key``. Every method raises ``UnavailableError`` when nobody answers.
+    """
+
+    def __init__(self, fleet: str | None = None, *, name: str = "client", timeout_s: float = TIMEOUT_S_DEFAULT) -> None:
+        """Name the fleet; connects to nothing.
+
+        Args:
+            fleet: its name; without it ``SUTAZAI_FLEET``, else the only one that is up.
+            name: what the broker calls this client in its log.
+            timeout_s: longest wait for one answer.
+        """
+        self._fleet, self._name, self._timeout_s = fleet, name, timeout_s
+        self._connection: BlockingConnection | None = None
+
+    def __enter__(self) -> Self:
+        """Give itself; nothing is opened yet."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection, if there is one."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def submit(self, tasks: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Give tasks; returns when they are on disk.
+
+        Args:
+            tasks: ``{agent, skill, input, priority?, session?, deadline_ms?, delay_ms?, idempotency_key?,
+                attempts_max?, id?}``. With an ``idempotency_key`` or ``id`` it is safe to submit again.
+
+        Returns:
+            ``[{id, status, duplicate}]`` in the same order.
+
+        Raises:
+            RefusedError: unknown agent, full queue, full disk …
+        """
+        safe = all(task.get("idempotency_key") or task.get("id") for task in tasks)
+        reply = self._request({"t": "submit", "tasks": [*tasks]}, patience_s=PATIENCE_S if safe else 0.0)
+        found: list[dict[str, Any]] = reply["tasks"]
+        return found
+
+    def get(self, task: str) -> dict[str, Any]:
+        """All that is known of a task.
+
+        Raises:
+            NotFoundError: there is no such task.
+        """
+        return self._task({"t": "get", "task": task})
+
+    def wait(self, task: str, timeout_s: float = 600.0) -> dict[str, Any]:
+        """Wait until a task is terminal.
+
+        Returns:
+            The task; not terminal when the time was over.
+        """
+        give_up_at = time.monotonic() + timeout_s
+        while True:
+            left_s = max(0.0, min(WAIT_SLICE_S, give_up_at - time.monotonic()))
+            request = {"t": "wait", "task": task, "timeout_ms": int(left_s * 1_000)}
+            found = self._task(request, timeout_s=left_s + self._timeout_s)
+            if found["status"] in TERMINAL or time.monotonic() >= give_up_at:
+                return found
+
+    def watch(self, task: str) -> Iterator[dict[str, Any]]:
+        """Events of a task, ``{task, seq, kind, at_wall_ms, data}``, until it is terminal.
+
+        After a restart of the broker it goes on behind the last event.
+
+        Raises:
+            NotFoundError: there is no such task.
+        """
+        last = -1
+        failed_at = 0.0
+        while True:
+            try:
+                for event in self._watch_once(task):
+                    failed_at = 0.0
+                    if event.get("seq", last + 1) > last:
+                        last = event.get("seq", last + 1)
+                        yield event
+            except UnavailableError:
+                failed_at = failed_at or time.monotonic()
+                if time.monotonic() - failed_at > PATIENCE_S or not self._fleet_is_up():
+                    raise
+                time.sleep(RECONNECT_S)
+            else:
+                return
+
+    def cancel(self, task: str) -> dict[str, Any]:
+        """Cancel a task; returns it as it is then."""
+        return self._task({"t": "cancel", "task": task})
+
+    def tree(self, task: str) -> list[dict[str, Any]]:
+        """A task and all its descendants, each with its ``turns``."""
+        found: list[dict[str, Any]] = self._request({"t": "tree", "task": task})["tasks"]
+        return found
+
+    def list(self, *, status: str | None = None, agent: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
+        """The newest tasks."""
+        query = {"status": status, "agent": agent}
+        request = {"t": "list", "limit": limit, **{key: value for key, value in query.items() if value}}
+        found: list[dict[str, Any]] = self._request(request)["tasks"]
+        return found
+
+    def stats(self) -> dict[str, Any]:
+        """The broker's numbers: ``queues``, ``totals``, ``latency``, ``store``."""
+        return self._request({"t": "stats"})
+
+    def _task(self, message: dict[str, Any], timeout_s: float = 0.0) -> dict[str, Any]:
+        found: dict[str, Any] = self._request(message, timeout_s)["task"]
+        return found
+
+    def _request(
+        self, message: dict[str, Any], timeout_s: float = 0.0, patience_s: float = PATIENCE_S
+    ) -> dict[str, Any]:
+        give_up_at = time.monotonic() + patience_s
+        while True:
+            try:
+                return self._connected().request(message, timeout_s or self._timeout_s)
+            except UnavailableError:
+                self.close()
+                if time.monotonic() >= give_up_at or not self._fleet_is_up():
+                    raise
+                time.sleep(RECONNECT_S)
+
+    def _fleet_is_up(self) -> bool:
+        return where.find(self._fleet).supervisor_socket.exists()
+
+    def _watch_once(self, task: str) -> Iterator[dict[str, Any]]:
+        """One stream of events on a connection of its own, so that other requests do not meet it."""
+        paths = where.find(self._fleet)
+        with _open(paths.broker_socket, self._name, self._timeout_s) as connection:
+            number = connection.next_id()
+            connection.send({"t": "watch", "id": number, "task": task})
+            while True:
+                incoming = connection.receive(None)
+                if incoming is None:
+                    raise InternalError("waiting without an end has ended")
+                message = incoming[0]
+                if message.get("re") != number:
+                    continue
+                if message["t"] == "error":
+                    raise error_of(message)
+                if message["t"] == "end":
+                    return
+                yield message["event"]
+
+    def _connected(self) -> BlockingConnection:
+        if self._connection is None or self._connection.closed:
+            paths = where.find(self._fleet)
+            try:
+                self._connection = _open(paths.broker_socket, self._name, self._timeout_s)
+            except UnavailableError as error:
+                cause = error.__cause__
+                where.not_answering(paths, "the broker", cause if isinstance(cause, OSError) else OSError(str(error)))
+        return self._connection
+
+
+def _open(path: Path, name: str, timeout_s: float) -> BlockingConnection:
+    connection = BlockingConnection.connect(path, timeout_s)
+    try:
+        connection.request({"t": "hello", "v": PROTOCOL_VERSION, "role": "client", "name": name}, timeout_s)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
