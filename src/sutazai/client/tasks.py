@@ -26,8 +26,8 @@ RECONNECT_S = 0.2
 class TaskClient:
     """Talks to the broker; connects when it is first asked and again when the connection has gone.
 
-    A restart of the broker is waited for (``PATIENCE_S``) and the question asked again, but for a ``submit`` whose tasks
-    have neither ``id`` nor ``idempotency_key``. Every method raises ``UnavailableError`` when nobody answers.
+    A restart of the broker is waited for (``PATIENCE_S``) and the question asked again, but for a ``submit`` whose
+    tasks have neither ``id`` nor ``idempotency_key``. Every method raises ``UnavailableError`` when nobody answers.
     """
 
     def __init__(self, fleet: str | None = None, *, name: str = "client", timeout_s: float = TIMEOUT_S_DEFAULT) -> None:
