@@ -60,8 +60,8 @@ def run(  # noqa: PLR0913 an option each
     if as_json:
         print_json(done)
     else:
-        error = done.get("error") or {}
-        note(f"{done['status']}: {error.get('message') or 'no reason was given'}")
+        reason = (done.get("error") or {}).get("message") or "no reason was given"
+        note(f"{done['status']}: {reason}")
     return FAILED
 
 

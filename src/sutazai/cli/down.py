@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from sutazai.cli import fleets
+from sutazai.cli.exits import CliError
 from sutazai.cli.output import note, print_json
 from sutazai.client import SupervisorClient
 
@@ -21,7 +22,7 @@ def run(*, fleet: FleetOption = None, as_json: JsonOption = False) -> None:
     """
     try:
         paths = fleets.paths_of(fleet)
-    except fleets.CliError as error:
+    except CliError as error:
         if as_json:
             print_json({"stopped": False, "reason": str(error)})
         else:
