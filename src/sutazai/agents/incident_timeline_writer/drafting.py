@@ -1,0 +1,173 @@
+"""Why it exists: the report is one fixed form that any reader finds their way in; only facts with sources fill it.
+
+The language model may add a short summary. It is never the place where a fact comes from: prose with a number that the
+facts do not hold, or with a number word, is dropped as a whole.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from sutazai.agents.incident_timeline_writer import trace
+from sutazai.agents.incident_timeline_writer.models import Draft
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sutazai.agents.incident_timeline_writer.ledger import Ledger
+    from sutazai.agents.incident_timeline_writer.models import Entry, Finding
+
+PROSE_CHARACTERS_MAX = 600
+_PROSE_CHARACTERS_MIN = 20
+_ROWS_MAX = 60
+_SECTIONS: tuple[tuple[str, str], ...] = (
+    ("unhealthy", "What is unhealthy"),
+    ("cause", "Why"),
+    ("impact", "Impact"),
+    ("forecast", "What comes next"),
+    ("timeline", "Time line"),
+    ("action", "Actions"),
+    ("missing", "Missing evidence"),
+)
+_EMPTY = {
+    "unhealthy": "Nothing was found unhealthy.",
+    "cause": "No cause was found.",
+    "impact": "No impact was measured.",
+    "forecast": "No forecast was made.",
+    "action": "Nothing to do was found.",
+}
+_NUMBER_WORDS = re.compile(
+    r"\b(zero|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|dozens?|twenty|thirty|forty|fifty|sixty|"
+    r"seventy|eighty|ninety|hundreds?|thousands?|millions?|billions?|half|halved|twice|double[ds]?|triple[ds]?|percent)\b",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What a report is made of.
+
+    Attributes:
+        title: heading.
+        goal: what was asked, quoted.
+        subject: what it is about.
+        findings: statements, in order of importance inside their section.
+        entries: time line.
+        by: who did what, quoted as it is (agents and task ids).
+    """
+
+    title: str
+    goal: str = ""
+    subject: str = ""
+    findings: Sequence[Finding] = field(default_factory=tuple)
+    entries: Sequence[Entry] = field(default_factory=tuple)
+    by: Sequence[str] = field(default_factory=tuple)
+
+
+@dataclass(frozen=True, slots=True)
+class Prose:
+    """What became of the language model's summary."""
+
+    text: str
+    kind: Literal["language-model", "dropped", "none"]
+    why: str
+
+
+def statements(ledger: Ledger, findings: Sequence[Finding]) -> dict[str, list[str]]:
+    """Write all findings by section.
+
+    Raises:
+        ValueError: one holds a number without a source.
+    """
+    written: dict[str, list[str]] = {}
+    for finding in findings:
+        sentence = ledger.sentence(finding)
+        section = written.setdefault(finding.section, [])
+        if sentence not in section:
+            section.append(sentence)
+    return written
+
+
+def accept(prose: str, ledger: Ledger) -> Prose:
+    """Take a summary only when each of its numbers is one of the facts; then give it the fact's reference."""
+    text = " ".join(re.sub(r"\[m[0-9]+\]|[`#*_|<>\[\]]", " ", prose).split())
+    if len(text) < _PROSE_CHARACTERS_MIN:
+        return Prose("", "dropped", "it says too little")
+    if len(text) > PROSE_CHARACTERS_MAX:
+        text = text[:PROSE_CHARACTERS_MAX].rpartition(". ")[0]
+        if not text:
+            return Prose("", "dropped", "it is too long")
+        text += "."
+    if word := _NUMBER_WORDS.search(text):
+        return Prose("", "dropped", f"it holds the number word {word.group()!r}, which no source gave")
+    for number in trace.numbers(text):
+        if ledger.reference_of(number) is None:
+            return Prose("", "dropped", f"it holds the number {number!r}, which no source gave")
+    return Prose(_referenced(text, ledger), "language-model", "each of its numbers stands in the facts")
+
+
+def _referenced(text: str, ledger: Ledger) -> str:
+    out, rest = [], text
+    for number in trace.numbers(text):
+        before, _, rest = rest.partition(number)
+        out.append(f"{before}{number} [{ledger.reference_of(number)}]")
+    return "".join([*out, rest])
+
+
+def draft(material: Material, ledger: Ledger, written: dict[str, list[str]], prose: Prose) -> Draft:
+    """Put the report together and check it."""
+    lines = [f"# {_plain(material.title)}", ""]
+    if material.goal:
+        lines += [f"Asked: `{material.goal.replace('`', ' ')}`", ""]
+    if prose.text:
+        lines += ["> " + prose.text, ">", "> *Summary by the language model; the facts below are computed.*", ""]
+    for section, heading in _SECTIONS:
+        body = [f"- {sentence}" for sentence in written.get(section, [])]
+        if section == "timeline":
+            body += _table(material.entries, ledger)
+        if not body and section in _EMPTY:
+            body = [_EMPTY[section]]
+        if body:
+            lines += [f"## {heading}", "", *body, ""]
+    if material.by:
+        lines += ["## How it was found", "", *(f"- `{item.replace('`', ' ')}`" for item in material.by), ""]
+    lines += [trace.SOURCES_HEADING, ""]
+    sources = ledger.sources()
+    lines += [f"- [{item.id}] `{item.source}`" for item in sources]
+    markdown = "\n".join(lines).rstrip() + "\n"
+    verdict = trace.check(markdown, ledger.values())
+    return Draft(
+        markdown=markdown,
+        sources=sources,
+        numbers=verdict.numbers,
+        untraced=verdict.problems,
+        prose=prose.kind,
+        prose_why=prose.why,
+    )
+
+
+def _plain(title: str) -> str:
+    words = " ".join(title.replace("`", " ").split())
+    return re.sub(r"\S*[0-9]\S*", lambda match: f"`{match.group()}`", words) or "Incident report"
+
+
+def _table(entries: Sequence[Entry], ledger: Ledger) -> list[str]:
+    if not entries:
+        return []
+    rows = ["", "| when (UTC) | until | kind | subject | what | times |", "| --- | --- | --- | --- | --- | --- |"]
+    for entry in entries[-_ROWS_MAX:]:
+        until = ledger.write(entry.until) if entry.until is not None else ""
+        times = ledger.write(entry.count) if entry.count is not None else ""
+        what = ledger.write(entry.text).replace("|", "\\|")
+        rows.append(f"| {ledger.write(entry.at)} | {until} | {entry.kind} | `{entry.subject}` | {what} | {times} |")
+    return rows
+
+
+def brief(written: dict[str, list[str]]) -> str:
+    """The facts as the language model reads them: without references, the most important first, bounded."""
+    facts: list[str] = []
+    for section in ("unhealthy", "cause", "impact", "forecast", "action"):
+        facts += [re.sub(r" ?\[m[0-9]+\]", "", sentence) for sentence in written.get(section, [])[:2]]
+    return "\n".join(f"- {fact}" for fact in facts)[:2_000]

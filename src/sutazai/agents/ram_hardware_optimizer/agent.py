@@ -1,0 +1,102 @@
+"""Why it exists: the skills of ram-hardware-optimizer: fetch facts from the fleet, hand them to the pure analysis."""
+
+import time
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from sutazai.agents.ram_hardware_optimizer import analysis
+from sutazai.agents.ram_hardware_optimizer.models import Analysis, Growth, Reclaim, Series
+from sutazai.client import MemoryOwner
+from sutazai.runtime import Agent, Context
+from sutazai.units import MIB
+
+agent = Agent("ram-hardware-optimizer")
+
+Window = Annotated[int, Field(ge=10, le=86_400, description="how far to look back, seconds")]
+
+
+@agent.skill
+def analyse(
+    ctx: Context,
+    window_s: Window = 300,
+    subject: Annotated[str, Field(max_length=200, description="one process; empty for all")] = "",
+    series: Annotated[list[Series] | None, Field(max_length=100, description="recorded curves instead")] = None,
+) -> Analysis:
+    """Diagnose memory: who holds it (PSS by owner, sharing, page cache) and who leaks, with slope and time to limit."""
+    now_ms = time.time_ns() // 1_000_000
+    if series is not None:
+        return _report(now_ms, window_s, [_recorded(index, item) for index, item in enumerate(series)], [])
+    ctx.progress(0.1, "reading memory and its history")
+    curves = _curves(ctx, window_s, subject)
+    return _report(now_ms, window_s, curves, ctx.fleet.memory())
+
+
+@agent.skill
+def reclaim(
+    ctx: Context,
+    target_mb: Annotated[int, Field(ge=1, le=1_048_576, description="how much memory is wanted, MB")] = 64,
+    window_s: Window = 300,
+) -> Reclaim:
+    """Advise what would give memory back, cheapest first. Dry run: this version changes nothing."""
+    grown = [analysis.growth(curve) for curve in _curves(ctx, window_s, "")]
+    held, _ = analysis.owners(ctx.fleet.memory())
+    return analysis.reclaim(target_mb * MIB, grown, held, ctx.fleet.status())
+
+
+def _report(now_ms: int, window_s: int, curves: list[analysis.Curve], memory: list[MemoryOwner]) -> Analysis:
+    held, totals = analysis.owners(memory)
+    grown = sorted((analysis.growth(curve) for curve in curves if curve.points), key=_rank)
+    notes = [] if grown else [f"no memory curve in the last {window_s} s: the fleet is too young or the name is wrong"]
+    return Analysis(
+        at_wall_ms=now_ms,
+        window_s=window_s,
+        owners=held,
+        totals=totals,
+        growth=grown,
+        leaking=[item.process for item in grown if item.verdict == "leaking"],
+        findings=analysis.findings(grown, held, totals),
+        notes=notes,
+    )
+
+
+def _rank(item: Growth) -> tuple[int, float]:
+    order = ("leaking", "unclear", "shrinking", "stable", "not-enough-data")
+    return order.index(item.verdict), -float(item.slope.value) if item.slope is not None else 0.0
+
+
+def _recorded(index: int, item: Series) -> analysis.Curve:
+    return analysis.Curve(
+        process=item.process,
+        points=sorted(item.points),
+        source=f"input:series[{index}] {item.process}",
+        limit_bytes=item.limit_bytes,
+        limit_source=f"input:series[{index}].limit_bytes",
+    )
+
+
+def _curves(ctx: Context, window_s: int, subject: str) -> list[analysis.Curve]:
+    labels: dict[str, Any] = {"process": subject} if subject else {}
+    limits = {
+        found.labels["process"]: found
+        for found in ctx.fleet.metrics("process_memory_limit_bytes", since_s=window_s, **labels)
+        if found.points
+    }
+    restarts: dict[str, list[int]] = {}
+    for event in ctx.fleet.events(since_s=window_s, kind=("process-restarted",)):
+        restarts.setdefault(event.subject, []).append(event.at_wall_ms)
+    curves = []
+    for found in ctx.fleet.metrics("process_memory_bytes", since_s=window_s, **labels):
+        name = found.labels["process"]
+        limit = limits.get(name)
+        curves.append(
+            analysis.Curve(
+                process=name,
+                points=[(int(at_ms), float(value)) for at_ms, value in found.points],
+                source=found.source,
+                limit_bytes=int(limit.points[-1][1]) if limit is not None else 0,
+                limit_source=limit.source if limit is not None else "",
+                restarts_ms=restarts.get(name, ()),
+            )
+        )
+    return curves
