@@ -1,0 +1,215 @@
+"""Why it exists: the plan is the product's face: tables and bars that a person reads in half a minute.
+
+The only module of ``plan`` that loads ``rich``. ``render`` returns a renderable; the caller's console decides on width
+and colours, so the same output reads well in a log.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from sutazai.units import format_bytes, format_duration_ms
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sutazai.plan.model import AgentRow, Finding, Plan, PoolRow, ProcessRow
+
+BAR_CELLS = 24
+AGENTS_SHOWN_MAX = 80
+_MARKS = {"error": ("✗", "bold red"), "warning": ("!", "bold yellow"), "note": ("·", "cyan")}
+
+
+def render(plan: Plan) -> RenderableType:
+    """Make the whole view of a plan."""
+    parts: list[RenderableType] = [_head(plan)]
+    if plan.findings:
+        parts += [Text(), *_findings(plan.findings)]
+    parts += [Text(), _pools(plan), Text(), _processes(plan.processes)]
+    if plan.agents:
+        parts += [Text(), _agents(plan.agents)]
+    parts += [Text(), _start(plan), _ports(plan), Text(), _verdict(plan)]
+    return Group(*parts)
+
+
+def _head(plan: Plan) -> Text:
+    host = plan.host
+    cores = f"{host.usable_cores} core{'s' if host.usable_cores != 1 else ''}"
+    text = Text.assemble(
+        (plan.fleet, "bold"),
+        f" on {host.label}: {cores}, {format_bytes(host.memory_total_bytes)}",
+    )
+    if host.memory_used_outside_bytes:
+        text.append(f", {format_bytes(host.memory_used_outside_bytes)} of it used by others")
+    text.append(f" → {format_bytes(plan.budget_bytes)} for the fleet")
+    holder = {"v1": "limits held by cgroup v1", "v2": "limits held by cgroup v2"}.get(
+        host.cgroup, "limits watched only"
+    )
+    text.append(f"\n{plan.manifest} · {holder}", style="dim")
+    if plan.port_offset:
+        text.append(f" · port_offset {plan.port_offset}", style="dim")
+    return text
+
+
+def _findings(findings: Iterable[Finding]) -> list[RenderableType]:
+    lines: list[RenderableType] = []
+    for finding in findings:
+        mark, style = _MARKS[finding.severity]
+        grid = Table.grid(padding=(0, 1))
+        grid.add_column(width=1)
+        grid.add_column()
+        text = Text(finding.text)
+        if finding.hint:
+            text.append(f"\n→ {finding.hint}", style="dim")
+        if finding.where and finding.severity != "note":
+            text.append(f"\n  {finding.where}", style="dim")
+        grid.add_row(Text(mark, style=style), text)
+        lines.append(grid)
+    return lines
+
+
+def _pools(plan: Plan) -> RenderableType:
+    table = _table("memory pool", "", "start peak", "size", "left", "agents awake at once")
+    for column in (2, 3, 4):
+        table.columns[column].justify = "right"
+    for row in plan.pools:
+        name = f"└ {row.name}" if row.parent else row.name
+        size = format_bytes(row.size_bytes)
+        if row.size_bytes < row.written_bytes:
+            size = f"{size} [dim]of {format_bytes(row.written_bytes)}[/]"
+        over = row.processes_bytes > row.size_bytes
+        left = (
+            f"[bold red]−{format_bytes(row.processes_bytes - row.size_bytes)}[/]"
+            if over
+            else format_bytes(row.room_bytes)
+        )
+        table.add_row(name, _bar(row), format_bytes(row.processes_bytes), size, left, _awake(row))
+    legend = Text.assemble(
+        ("█", "blue"),
+        " always runs, at its start peak  ",
+        ("▓", "green"),
+        " one instance of each agent  ",
+        ("░", "dim"),
+        " free",
+    )
+    return Group(table, Padding(legend, (0, 0, 0, 1)))
+
+
+def _bar(row: PoolRow) -> Text:
+    """Draw a pool: what always runs, what its agents would take, what is left."""
+    if row.processes_bytes > row.size_bytes:
+        inside = max(1, BAR_CELLS * row.size_bytes // row.processes_bytes)
+        return Text.assemble(("█" * inside, "blue"), ("█" * (BAR_CELLS - inside), "red"))
+    if not row.size_bytes:
+        return Text("░" * BAR_CELLS, style="dim")
+    fixed = _cells(row.processes_bytes, row.size_bytes)
+    agents = _cells(min(row.agents_bytes, row.room_bytes), row.size_bytes)
+    agents = min(agents, BAR_CELLS - fixed)
+    return Text.assemble(("█" * fixed, "blue"), ("▓" * agents, "green"), ("░" * (BAR_CELLS - fixed - agents), "dim"))
+
+
+def _cells(part: int, whole: int) -> int:
+    """Scale to cells; something is never drawn as nothing."""
+    return max(1, round(BAR_CELLS * part / whole)) if part else 0
+
+
+def _awake(row: PoolRow) -> str:
+    if row.name == "reserve":
+        return "[dim]kept free for emergencies[/]"
+    if not row.agents:
+        return ""
+    awake = f"all {row.agents}" if row.awake_max >= row.agents else f"{row.awake_max} of {row.agents}"
+    return f"{awake} [dim](instance_limit {row.instance_limit})[/]" if row.instance_limit else awake
+
+
+def _processes(processes: tuple[ProcessRow, ...]) -> RenderableType:
+    table = _table("stage", "process", "pool", "limit", "start peak", "cpu", "ports")
+    for column in (3, 4):
+        table.columns[column].justify = "right"
+    stage = None
+    for row in processes:
+        shown = row.stage or "—"
+        name = f"{row.name} [dim]{row.family}[/]" if row.family else row.name
+        table.add_row(
+            f"[dim]{shown}[/]" if shown != stage else "",
+            name,
+            row.pool,
+            format_bytes(row.memory_bytes),
+            format_bytes(row.envelope_bytes),
+            _cpu(row),
+            " ".join(str(port) for port in row.ports),
+        )
+        stage = shown
+    table.columns[1].no_wrap = True
+    return table
+
+
+def _cpu(row: ProcessRow | AgentRow) -> str:
+    parts = [f"≤ {row.cpu_quota_cores:g} c"] if row.cpu_quota_cores else []
+    parts += [f"cores {row.cpuset}"] if row.cpuset else []
+    parts += [f"weight {row.cpu_weight}"] if row.cpu_weight not in {0, 100} else []
+    return ", ".join(parts)
+
+
+def _agents(agents: tuple[AgentRow, ...]) -> RenderableType:
+    table = _table("agent", "port", "pool", "family", "limit", "envelope", "instances", "hibernates after")
+    for column in (1, 4, 5, 6):
+        table.columns[column].justify = "right"
+    table.columns[0].no_wrap = True
+    for row in agents[:AGENTS_SHOWN_MAX]:
+        table.add_row(
+            row.name,
+            str(row.port) if row.port else "[bold red]none[/]",
+            row.pool,
+            row.family,
+            format_bytes(row.memory_bytes),
+            format_bytes(row.envelope_bytes),
+            str(row.instances_max),
+            format_duration_ms(row.keep_ms),
+        )
+    if len(agents) > AGENTS_SHOWN_MAX:
+        more = Text(f" … and {len(agents) - AGENTS_SHOWN_MAX} more agents; --json names them all", style="dim")
+        return Group(table, more)
+    return table
+
+
+def _start(plan: Plan) -> RenderableType:
+    order = Text(" start  ", style="bold")
+    for index, stage in enumerate(plan.stages):
+        steps = [" + ".join(step) if len(step) <= 4 else f"{len(step)} processes" for step in stage.steps]  # noqa: PLR2004
+        order.append(f"{' → ' if index else ''}{' → '.join(steps)}", style="default")
+    return order
+
+
+def _ports(plan: Plan) -> RenderableType:
+    text = Text(" ports  ", style="bold")
+    if not plan.ports:
+        return text
+    taken = sum(row.number in plan.host.listening for row in plan.ports)
+    state = "all free" if not taken else f"{taken} taken"
+    text.append(f"{len(plan.ports)} ports, {plan.ports[0].number} to {plan.ports[-1].number}, {state}", style="default")
+    return text
+
+
+def _verdict(plan: Plan) -> Text:
+    if plan.fits:
+        warnings = len(plan.warnings)
+        with_warnings = f", with {warnings} warning{'s' if warnings > 1 else ''}" if warnings else ""
+        return Text.assemble(("✓ ", "bold green"), (f"{plan.fleet} fits", "bold"), f"{with_warnings}.")
+    count = len(plan.errors)
+    reason = "for one reason" if count == 1 else f"for {count} reasons"
+    return Text.assemble(
+        ("✗ ", "bold red"), (f"{plan.fleet} does not fit", "bold"), f", {reason} (above). Nothing was started."
+    )
+
+
+def _table(*headings: str) -> Table:
+    table = Table(box=None, pad_edge=True, padding=(0, 1), header_style="bold", collapse_padding=True)
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    return table

@@ -1,0 +1,242 @@
+"""Why it exists: reads what the fleet may take: host, memory pools, cpu sets, port ranges, runtime pools.
+
+What is not written has the blueprint's value (§2.2 for the pools, §3.2 for the port registry).
+"""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from sutazai.spec.model import (
+    PLATFORM_POOL,
+    POOL_NAMES,
+    CpuSet,
+    Family,
+    Host,
+    Pool,
+    PortRange,
+    RuntimePool,
+)
+from sutazai.spec.quantities import CORES, SIZE
+from sutazai.spec.section import Section, one_of
+from sutazai.units import GIB, MIB
+
+if TYPE_CHECKING:
+    from sutazai.spec.places import Place, Scalar
+
+#: The blueprint's pools for its host of 29.38 GB.
+BLUEPRINT_POOLS = {
+    "infrastructure": Pool("infrastructure", 12 * GIB, 0),
+    "critical": Pool("critical", 8 * GIB, 512 * MIB),
+    "standard": Pool("standard", 6 * GIB, 256 * MIB, instance_limit=24),
+    "monitoring": Pool("monitoring", 2 * GIB, 0),
+    "reserve": Pool("reserve", int(1.38 * GIB), 0),
+}
+BLUEPRINT_RANGES = {
+    "infrastructure": (10000, 10199),
+    "monitoring": (10200, 10299),
+    "agents": (10300, 10599),
+    "reserved": (10600, 10999),
+}
+#: Language → the ports that answer for its workers; only languages of this version.
+BLUEPRINT_RUNTIMES = {"python": (10500, 10507)}
+LATER_RUNTIMES = ("node", "go")
+DEFAULT_FAMILIES = ("base",)
+
+CORES_MAX = 1024
+PORT_MAX = 65535
+WORKERS_MAX = 64
+_RANGE = re.compile(r"\s*([0-9]{1,6})\s*(?:-\s*([0-9]{1,6})\s*)?", re.ASCII)
+
+
+def read_host(root: Section) -> Host:
+    """Read ``host``."""
+    section = root.section("host")
+    if section is None:
+        return Host()
+    memory = section.auto_or("memory", SIZE)
+    cores = section.auto_or("cores", CORES)
+    if cores is not None and cores != int(cores):
+        section.add("cores", f"{cores:g} cores are no whole number", f"write {max(1, int(cores))}c")
+        cores = max(1, int(cores))
+    section.finish()
+    return Host(memory, None if cores is None else int(cores), section.place)
+
+
+def read_pools(root: Section) -> tuple[dict[str, Pool], int | None]:
+    """Read ``memory_pools``; pools that are not written have the blueprint's size.
+
+    Returns:
+        All pools, and the size of the platform sub-pool if it is written.
+    """
+    written: dict[str, Pool] = {}
+    platform_bytes: int | None = None
+    for name, section in root.sections("memory_pools", "pool"):
+        if name.text == PLATFORM_POOL:
+            root.mistakes.add(
+                "platform is cut from the critical pool", name.place, "write it below critical: platform: {size: auto}"
+            )
+            continue
+        default = BLUEPRINT_POOLS.get(name.text)
+        if default is None:
+            root.mistakes.add(f"unknown pool {name.text!r}", name.place, one_of(name.text, POOL_NAMES))
+            continue
+        if name.text == "critical" and (inner := section.section("platform")):
+            platform_bytes = inner.auto_or("size", SIZE)
+            inner.finish()
+        written[name.text] = _pool(section, default, name)
+    return {name: written.get(name, BLUEPRINT_POOLS[name]) for name in POOL_NAMES}, platform_bytes
+
+
+def _pool(section: Section, default: Pool, name: Scalar) -> Pool:
+    size = section.size("size", default.size_bytes)
+    largest, limit = default.max_per_agent_bytes, default.instance_limit
+    if name.text in {"critical", "standard"}:
+        largest = section.size("max_per_agent", largest)
+        limit = section.count("instance_limit", limit, least=1, most=100_000)
+        if largest > size:
+            section.add("max_per_agent", "is larger than its pool", "make the pool larger, or max_per_agent smaller")
+    section.finish()
+    return Pool(name.text, size, largest, limit, name.place)
+
+
+def read_cpu_sets(root: Section, host: Host) -> dict[str, CpuSet]:
+    """Read ``cpu_sets``."""
+    sets: dict[str, CpuSet] = {}
+    for name, section in root.sections("cpu_sets", "cpu set"):
+        if not section.has("cores"):
+            section.mistakes.add(f"{section.where} has no cores", section.place, "write cores: 0-3")
+        cores: list[int] = []
+        for item in section.scalars("cores"):
+            cores.extend(_cores(section, item, host))
+        members = tuple(item.text for item in section.scalars("members"))
+        section.finish()
+        sets[name.text] = CpuSet(name.text, tuple(sorted(set(cores))), members, name.place)
+    return sets
+
+
+def _cores(section: Section, item: Scalar, host: Host) -> list[int]:
+    found: list[int] = []
+    for part in item.text.split(","):
+        match = _RANGE.fullmatch(part)
+        if match is None:
+            section.mistakes.add(
+                f"{section.where}: {part.strip()!r} is no list of cores", item.place, "write 0-3 or 0,2,4"
+            )
+            continue
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last < first:
+            section.mistakes.add(f"{section.where}: {part.strip()} runs backwards", item.place, f"write {last}-{first}")
+        elif last >= CORES_MAX:
+            section.mistakes.add(f"{section.where}: there is no core {last}", item.place, "cores are counted from 0")
+        elif host.cores is not None and last >= host.cores:
+            section.mistakes.add(
+                f"{section.where}: there is no core {last}, the host has {host.cores}",
+                item.place,
+                f"cores are counted from 0: the last is {host.cores - 1}",
+            )
+        else:
+            found.extend(range(first, last + 1))
+    return found
+
+
+def read_port_ranges(root: Section) -> dict[str, PortRange]:
+    """Read ``port_ranges``; ranges that are not written have the blueprint's ports."""
+    ranges = {name: PortRange(name, *ports) for name, ports in BLUEPRINT_RANGES.items()}
+    section = root.section("port_ranges")
+    if section is None:
+        return ranges
+    for name in section.written():
+        if name not in ranges:
+            continue
+        if ports := read_range(section, name):
+            ranges[name] = PortRange(name, *ports, place=section.place_of(name))
+    for name in ranges:
+        section.has(name)
+    section.finish()
+    ordered = sorted(ranges.values(), key=lambda entry: entry.first)
+    for low, high in pairwise(ordered):
+        if high.first <= low.last:
+            place = max(low.place, high.place, key=lambda entry: entry.line)
+            root.mistakes.add(
+                f"port_ranges: {low.name} ({low.first}-{low.last}) and {high.name} ({high.first}-{high.last}) overlap",
+                place,
+                "give each port one owner",
+            )
+    return ranges
+
+
+def read_range(section: Section, key: str) -> tuple[int, int] | None:
+    """Read a range of ports, like ``10300-10599``."""
+    text = section.raw(key, what="10300-10599")
+    if text is None:
+        return None
+    match = _RANGE.fullmatch(text)
+    if match is None or match[2] is None:
+        section.add(key, f"{text!r} is no range of ports", "write first and last, like 10300-10599")
+        return None
+    first, last = int(match[1]), int(match[2])
+    if not 1 <= first <= last <= PORT_MAX:
+        section.add(key, f"{text} is no range of ports", f"ports are 1 to {PORT_MAX}, the smaller one first")
+        return None
+    return first, last
+
+
+def read_runtime_pools(root: Section) -> dict[str, RuntimePool]:
+    """Read ``runtime_pools``."""
+    pools = {
+        name: RuntimePool(name, 0, tuple(Family(family) for family in DEFAULT_FAMILIES), first, last)
+        for name, (first, last) in BLUEPRINT_RUNTIMES.items()
+    }
+    for name, section in root.sections("runtime_pools", "runtime pool"):
+        if name.text in LATER_RUNTIMES:
+            root.mistakes.add(
+                f"the runtime {name.text} is not in this version", name.place, "remove it; python is there"
+            )
+            continue
+        default = pools.get(name.text)
+        if default is None:
+            root.mistakes.add(f"unknown runtime {name.text!r}", name.place, one_of(name.text, BLUEPRINT_RUNTIMES))
+            continue
+        pools[name.text] = _runtime_pool(section, default, name.place)
+    return pools
+
+
+def _runtime_pool(section: Section, default: RuntimePool, place: Place) -> RuntimePool:
+    families = _families(section) or default.families
+    workers = section.count("workers", default.workers, most=WORKERS_MAX)
+    first, last = read_range(section, "ports") or (default.port_first, default.port_last)
+    section.finish()
+    if workers and workers < len(families):
+        section.add(
+            "workers", f"{workers} workers cannot hold {len(families)} families", f"write {len(families)} or more"
+        )
+    if workers > last - first + 1:
+        section.add(
+            "workers",
+            f"{workers} workers have only the {last - first + 1} ports {first}-{last}",
+            "widen ports, or fewer",
+        )
+    return RuntimePool(default.name, workers, families, first, last, place)
+
+
+def _families(section: Section) -> tuple[Family, ...]:
+    """Read families: a list of names, or names with settings."""
+    from sutazai.spec.places import Mapping
+
+    node = section.node("families")
+    if not isinstance(node, Mapping):
+        return tuple(Family(item.text, place=item.place) for item in section.scalars("families"))
+    families = []
+    for name, inner in section.sections("families", "family"):
+        preload = tuple(item.text for item in inner.scalars("preload")) if inner.has("preload") else None
+        memory, peak = inner.size("memory"), inner.size("start_peak")
+        if memory and peak > memory:
+            inner.add(
+                "start_peak", "is larger than memory, so the start would be killed", "make memory at least as large"
+            )
+        inner.finish()
+        families.append(Family(name.text, preload, memory, peak, name.place))
+    return tuple(families)

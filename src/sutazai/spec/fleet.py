@@ -1,0 +1,84 @@
+"""Why it exists: puts the parts of a manifest together and raises all of its mistakes at once."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from sutazai.limits import FLEET_NAME_CHARACTERS_MAX
+from sutazai.spec.agent import AgentContext, builtin_agents_dir, modules_of, read_agents
+from sutazai.spec.budget import PORT_MAX, read_cpu_sets, read_host, read_pools, read_port_ranges, read_runtime_pools
+from sutazai.spec.check import check
+from sutazai.spec.document import read_document
+from sutazai.spec.model import Manifest
+from sutazai.spec.places import Mistakes, Place
+from sutazai.spec.policies import read_llm, read_policies
+from sutazai.spec.section import Section, one_of
+from sutazai.spec.service import read_services
+
+PROFILES = ("embedded",)
+LATER_PROFILES = ("standard",)
+TOP_KEYS = ("memory_pools", "agents", "services")
+
+
+def load(path: Path | str, *, builtin_agents: Path | None = None) -> Manifest:
+    """Read a fleet's manifest.
+
+    Args:
+        path: of the YAML file; it is named in messages as it is given.
+        builtin_agents: folder of built-in agents, if not the package's own.
+
+    Raises:
+        ConfigErrors: all mistakes at once, each with file, line, column and a hint.
+    """
+    path = Path(path)
+    mistakes = Mistakes()
+    root = Section(read_document(path, mistakes), "", mistakes, Place(str(path), 1, 1))
+    folder = path.resolve().parent
+    fleet = root.identifier("fleet", required=True, longest=FLEET_NAME_CHARACTERS_MAX)
+    port_offset = root.count("port_offset", 0, least=0, most=PORT_MAX)
+    profile = _profile(root)
+    host = read_host(root)
+    pools, platform_bytes = read_pools(root)
+    policies = read_policies(root)
+    context = AgentContext(folder, builtin_agents or builtin_agents_dir(), pools, policies)
+    manifest = Manifest(
+        fleet=fleet,
+        path=str(path.resolve()),
+        digest="",
+        port_offset=port_offset,
+        profile=profile,
+        host=host,
+        pools=pools,
+        platform_bytes=platform_bytes,
+        cpu_sets=read_cpu_sets(root, host),
+        port_ranges=read_port_ranges(root),
+        runtime_pools=read_runtime_pools(root),
+        services=read_services(root, folder),
+        agents=read_agents(root, context),
+        llm=read_llm(root, folder),
+        policies=policies,
+        places={key: root.key_place(key) for key in ("fleet", "port_offset", "host", *TOP_KEYS)},
+    )
+    root.finish()
+    check(manifest, mistakes)
+    mistakes.raise_if_any(str(path))
+    return _with_digest(manifest)
+
+
+def _profile(root: Section) -> str:
+    text = root.text("profile", "embedded")
+    if text in LATER_PROFILES:
+        root.add("profile", f"{text} is not in this version", "write profile: embedded, or remove the line")
+    elif text not in PROFILES:
+        root.add("profile", f"{text!r} is unknown", one_of(text, PROFILES))
+    return "embedded"
+
+
+def _with_digest(manifest: Manifest) -> Manifest:
+    from dataclasses import replace
+
+    digest = hashlib.sha256(Path(manifest.path).read_bytes())
+    for path in modules_of(manifest.agents.values()):
+        digest.update(path.read_bytes())
+    return replace(manifest, digest=digest.hexdigest())

@@ -1,0 +1,331 @@
+"""Why it exists: what a manifest says, checked and with units resolved, as frozen data that nobody can misread.
+
+Units stand in the names. Each part remembers its place in the file, so that the planner's findings can point there too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from sutazai.spec.places import NOWHERE, Place
+
+#: Memory pools of the blueprint (§2.2), in its order; ``platform`` is cut from ``critical``.
+POOL_NAMES = ("infrastructure", "critical", "standard", "monitoring", "reserve")
+PLATFORM_POOL = "platform"
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What the fleet may take of the machine. ``None`` means: whatever the machine has."""
+
+    memory_bytes: int | None = None
+    cores: int | None = None
+    place: Place = NOWHERE
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """A memory pool as it was written.
+
+    Attributes:
+        name: one of ``POOL_NAMES``.
+        size_bytes: its budget on a host that is large enough.
+        max_per_agent_bytes: largest limit of one instance.
+        instance_limit: instances awake at once, 0 for no limit.
+        place: in the file; an empty path means: not written, the blueprint's value.
+    """
+
+    name: str
+    size_bytes: int
+    max_per_agent_bytes: int
+    instance_limit: int = 0
+    place: Place = NOWHERE
+
+
+@dataclass(frozen=True, slots=True)
+class CpuSet:
+    """Some cores with a name, and who runs on them (services, agents, ``llm``, or a whole pool by its name)."""
+
+    name: str
+    cores: tuple[int, ...]
+    members: tuple[str, ...] = ()
+    place: Place = NOWHERE
+
+
+@dataclass(frozen=True, slots=True)
+class PortRange:
+    """A range of ports for one purpose, both ends included, before the offset."""
+
+    name: str
+    first: int
+    last: int
+    place: Place = NOWHERE
+
+    def __contains__(self, port: int) -> bool:
+        return self.first <= port <= self.last
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """What a worker pre-loads before it forks.
+
+    Attributes:
+        name: ``base``, ``data`` …
+        preload: modules; ``None`` means: the built-in list of this family.
+        memory_bytes: limit of a worker of this family, 0 for the built-in value.
+        start_peak_bytes: what it takes while it starts, 0 for the built-in value.
+        place: in the file.
+    """
+
+    name: str
+    preload: tuple[str, ...] | None = None
+    memory_bytes: int = 0
+    start_peak_bytes: int = 0
+    place: Place = NOWHERE
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimePool:
+    """Workers of one language, and the ports that answer for them.
+
+    Attributes:
+        name: of the language.
+        workers: how many, 0 means: the planner chooses by the host's cores.
+        families: what they pre-load, at least one.
+        port_first: of the first worker, before the offset.
+        port_last: of the last one there may be.
+        place: in the file.
+    """
+
+    name: str
+    workers: int
+    families: tuple[Family, ...]
+    port_first: int
+    port_last: int
+    place: Place = NOWHERE
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """How a service is asked whether it is ready, or whether it still lives.
+
+    Attributes:
+        kind: ``none``, ``tcp``, ``http``, ``unix``, ``exit``, ``notify``.
+        port: the port before the offset, 0 where there is none.
+        path: HTTP path or unix socket path.
+        timeout_ms: of all tries (ready) or of one (probe).
+        interval_ms: between two tries.
+        fail_after: failures in a row (probe only).
+        place: in the file.
+    """
+
+    kind: Literal["none", "tcp", "http", "unix", "exit", "notify"] = "none"
+    port: int = 0
+    path: str = ""
+    timeout_ms: int = 30_000
+    interval_ms: int = 50
+    fail_after: int = 3
+    place: Place = NOWHERE
+
+
+@dataclass(frozen=True, slots=True)
+class ServicePort:
+    """A port that a service listens on, before the offset."""
+
+    name: str
+    number: int
+    place: Place = NOWHERE
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """CPU of a process or of an instance.
+
+    Attributes:
+        quota_cores: hard ceiling, 0 for none.
+        weight: share under contention, 0 for the default.
+        cpu_set: name of a set, empty for all cores.
+    """
+
+    quota_cores: float = 0.0
+    weight: int = 0
+    cpu_set: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A backing process of the user's.
+
+    Attributes:
+        name: unique in the fleet.
+        argv: program and arguments with placeholders (``{python}``, ``{port}``, ``{state}`` …) still in them.
+        ports: what it listens on.
+        memory_bytes: hard limit.
+        start_peak_bytes: what its ticket reserves.
+        cpu: CPU.
+        pids_max: processes and threads.
+        pool: memory pool.
+        after: names of what must be ready before.
+        ready: when it counts as ready.
+        probe: how its life is checked.
+        restart_when_unhealthy: whether a failed probe restarts it.
+        env: its environment.
+        cwd: working folder, absolute.
+        log_bytes_max: size at which its log is rotated.
+        stop_grace_ms: time to end by itself.
+        user: user name or number to run as, empty for ``sutazaid``'s own.
+        place: of its name.
+    """
+
+    name: str
+    argv: tuple[str, ...]
+    ports: tuple[ServicePort, ...]
+    memory_bytes: int
+    start_peak_bytes: int
+    cpu: Share
+    pids_max: int
+    pool: str
+    after: tuple[str, ...]
+    ready: Check
+    probe: Check
+    restart_when_unhealthy: bool
+    env: dict[str, str]
+    cwd: str
+    log_bytes_max: int
+    stop_grace_ms: int
+    user: str = ""
+    place: Place = NOWHERE
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """An agent: its own folder's manifest with the fleet's overrides applied.
+
+    Attributes:
+        name: unique in the fleet.
+        module: folder or file with its code, absolute.
+        origin: ``built-in``, ``folder`` or ``file``.
+        version: of its code.
+        description: one line for people.
+        port: before the offset; 0 means: the planner finds one.
+        pool: memory pool of its instances.
+        family: the worker family that forks it.
+        memory_bytes: hard limit of an instance.
+        envelope_bytes: what an instance's ticket reserves.
+        cpu: CPU of an instance.
+        instances_max: instances awake at once.
+        keep_ms: idle time after which an instance hibernates.
+        needs: agents, services or ``llm`` that it calls.
+        settings: handed to its code.
+        attempts_max: own failures until a task is dead.
+        deadline_ms: of a task that names none.
+        place: of its name in the fleet's manifest.
+    """
+
+    name: str
+    module: str
+    origin: Literal["built-in", "folder", "file"]
+    version: str
+    description: str
+    port: int
+    pool: str
+    family: str
+    memory_bytes: int
+    envelope_bytes: int
+    cpu: Share
+    instances_max: int
+    keep_ms: int
+    needs: tuple[str, ...]
+    settings: dict[str, Any]
+    attempts_max: int
+    deadline_ms: int
+    place: Place = NOWHERE
+
+
+@dataclass(frozen=True, slots=True)
+class Llm:
+    """The shared language model server.
+
+    Attributes:
+        model: name in the model registry, or the absolute path of a GGUF file.
+        memory_bytes: hard limit.
+        start_peak_bytes: what its ticket reserves.
+        cpu_cores: quota; ``None`` means: a third of the host, at least one core.
+        cpu: weight and set.
+        slots: requests answered at the same time.
+        context: tokens of one slot.
+        place: in the file.
+    """
+
+    model: str
+    memory_bytes: int
+    start_peak_bytes: int
+    cpu_cores: float | None
+    cpu: Share
+    slots: int
+    context: int
+    place: Place = NOWHERE
+
+
+@dataclass(frozen=True, slots=True)
+class Policies:
+    """Defaults for what the manifest does not say one by one.
+
+    Attributes:
+        restart_base_ms: wait before the first restart; doubles each time.
+        restart_cap_ms: longest wait.
+        crash_loop_count: ends within the window that raise ``CrashLoop``.
+        crash_loop_window_ms: the window.
+        attempts_max: own failures until a task is dead.
+        deadline_ms: of a task that names none.
+        keep_ms: idle time until an instance hibernates, by pool.
+    """
+
+    restart_base_ms: int
+    restart_cap_ms: int
+    crash_loop_count: int
+    crash_loop_window_ms: int
+    attempts_max: int
+    deadline_ms: int
+    keep_ms: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """All that ``sutazai.yaml`` says.
+
+    Attributes:
+        fleet: name.
+        path: of the file, absolute.
+        digest: SHA-256 of the file and of the agents' own manifests.
+        port_offset: added to every port.
+        profile: ``embedded``.
+        host: what the fleet may take.
+        pools: by name, all of ``POOL_NAMES``.
+        platform_bytes: size of the ``platform`` sub-pool; ``None`` means: what its processes need.
+        cpu_sets: by name.
+        port_ranges: by name.
+        runtime_pools: by language.
+        services: by name.
+        agents: by name.
+        llm: the model server, if there is one.
+        policies: defaults.
+    """
+
+    fleet: str
+    path: str
+    digest: str
+    port_offset: int
+    profile: str
+    host: Host
+    pools: dict[str, Pool]
+    platform_bytes: int | None
+    cpu_sets: dict[str, CpuSet]
+    port_ranges: dict[str, PortRange]
+    runtime_pools: dict[str, RuntimePool]
+    services: dict[str, Service]
+    agents: dict[str, Agent]
+    llm: Llm | None
+    policies: Policies
+    places: dict[str, Place] = field(default_factory=dict)
