@@ -29,6 +29,8 @@ _VARIABLE = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 _PATTERN_CHARACTERS_MAX = 200
+_TEXT_CHARACTERS_MAX = 300
+_LINE_CHARACTERS_MAX = 2_000  # of a very long line only the beginning is compared
 _KINDS: dict[str, tuple[Literal["restart", "oom-kill", "deploy", "event"], Literal["info", "warning", "error"]]] = {
     "process-restarted": ("restart", "warning"),
     "oom-killed": ("oom-kill", "error"),
@@ -45,7 +47,7 @@ _NOISE = ("instance-started", "instance-ended")
 
 def pattern_of(text: str) -> str:
     """Replace what varies in a log line by ``#``."""
-    return _VARIABLE.sub("#", text)[:_PATTERN_CHARACTERS_MAX]
+    return _VARIABLE.sub("#", text[:_LINE_CHARACTERS_MAX])[:_PATTERN_CHARACTERS_MAX]
 
 
 def patterns(logs: Sequence[LogLine]) -> list[Pattern]:
@@ -76,7 +78,7 @@ def _pattern(key: tuple[str, str, str], lines: Sequence[LogLine]) -> Pattern:
         count=Measure(value=len(lines), unit="count", source=f"count of {span}"),
         first=Measure(value=first.at_wall_ms, unit="wall_ms", source=_source(first)),
         last=Measure(value=last.at_wall_ms, unit="wall_ms", source=_source(last)),
-        sample=Measure(value=first.text, unit="text", source=_source(first)),
+        sample=Measure(value=first.text[:_TEXT_CHARACTERS_MAX], unit="text", source=_source(first)),
     )
 
 
@@ -124,7 +126,7 @@ def _event_entry(event: EventLine) -> Entry:
         at=Measure(value=event.at_wall_ms, unit="wall_ms", source=source),
         kind=kind,
         subject=event.subject,
-        text=Measure(value=words, unit="text", source=source),
+        text=Measure(value=words[:_TEXT_CHARACTERS_MAX], unit="text", source=source),
         level=level,
     )
 
@@ -132,12 +134,13 @@ def _event_entry(event: EventLine) -> Entry:
 def _span_entry(span: Span) -> Entry:
     source = span.source or f"condition:{span.name}/{span.subject}@{span.raised_wall_ms}"
     until = span.cleared_wall_ms
+    words = f"{span.name}: {span.text}" if span.text else span.name
     return Entry(
         at=Measure(value=span.raised_wall_ms, unit="wall_ms", source=source),
         until=None if until is None else Measure(value=until, unit="wall_ms", source=f"end of {source}"),
         kind="condition",
         subject=span.subject,
-        text=Measure(value=f"{span.name}: {span.text}" if span.text else span.name, unit="text", source=source),
+        text=Measure(value=words[:_TEXT_CHARACTERS_MAX], unit="text", source=source),
         level="error" if span.severity == "critical" else "warning" if span.severity == "warning" else "info",
     )
 

@@ -1,0 +1,110 @@
+"""Why it exists: a goal's progress lives in the task's stored turns, so it is typed like everything that is stored."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+ChosenBy = Literal["llm", "verifier", "no-llm", "replan"]
+
+
+class Measure(BaseModel):
+    """A number (or a quotation) that can be traced: value, unit, source.
+
+    Units: ``ratio`` is 0 to 1, ``wall_ms`` a point in time (milliseconds since 1970 UTC), ``text`` a quotation.
+    """
+
+    value: float | int | str
+    unit: Literal["bytes", "bytes/s", "s", "ratio", "count", "wall_ms", "text"]
+    source: str = Field(min_length=1, max_length=400)
+
+
+class Finding(BaseModel):
+    """One statement: a sentence whose ``{places}`` are measures; it holds no other number."""
+
+    section: Literal["unhealthy", "cause", "impact", "forecast", "timeline", "action", "missing"]
+    subject: str = Field(default="", max_length=200)
+    text: str = Field(min_length=1, max_length=1000)
+    measures: dict[str, Measure] = Field(default_factory=dict)
+
+
+class CatalogueSkill(BaseModel):
+    """One skill as ``/v1/agents`` gives it."""
+
+    name: str
+    description: str = ""
+    input: dict[str, Any] = Field(default_factory=dict)
+    output: dict[str, Any] = Field(default_factory=dict)
+
+
+class CatalogueAgent(BaseModel):
+    """One agent as ``/v1/agents`` gives it."""
+
+    name: str
+    skills: list[CatalogueSkill] = Field(default_factory=list)
+
+
+class Step(BaseModel):
+    """One planned or executed delegation."""
+
+    skill: str = Field(description="agent.skill")
+    capability: str = Field(default="", description="what of the goal it covers; empty for an extra of the model")
+    stage: int = 1
+    chosen_by: ChosenBy
+    why: str = ""
+    task: str = ""
+    status: str = "planned"
+    error: str = ""
+
+
+class Plan(BaseModel):
+    """What will be asked of whom, and why."""
+
+    needs: list[str]
+    steps: list[Step]
+    uncovered: list[str] = Field(description="needs that no skill of this fleet covers")
+    planner: Literal["llm", "no-llm"]
+    notes: list[str]
+
+
+class Run(BaseModel):
+    """Where a goal stands between two turns."""
+
+    goal: str
+    subject: str
+    window_s: int
+    max_steps: int
+    plan: Plan
+    open: list[Step] = Field(default_factory=list, description="waited for now, in the order of the results")
+    done: list[Step] = Field(default_factory=list)
+    results: dict[str, Any] = Field(default_factory=dict, description="what synthesis needs, by capability")
+    findings: list[Finding] = Field(default_factory=list)
+    entries: list[dict[str, Any]] = Field(default_factory=list)
+    missing: list[str] = Field(default_factory=list)
+    notes: list[str] = Field(default_factory=list)
+    turns: int = 1
+
+
+class Trace(BaseModel):
+    """How the goal was reached: every step with its task, who chose it, and what became of it."""
+
+    planner: Literal["llm", "no-llm"]
+    needs: list[str]
+    uncovered: list[str]
+    steps: list[Step]
+    tasks: list[str]
+    turns: int
+    notes: list[str]
+
+
+class Outcome(BaseModel):
+    """The report and its trace. ``complete`` means: every need was met and every number has its source."""
+
+    goal: str
+    subject: str
+    complete: bool
+    report: str = Field(description="Markdown")
+    numbers: int
+    sources: list[dict[str, Any]]
+    missing: list[str]
+    trace: Trace
+    findings: list[Finding] = Field(default_factory=list, description="only when no report could be written")
