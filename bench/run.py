@@ -18,9 +18,8 @@ def main() -> int:
     """Run the benchmarks one after the other; the last line sums up."""
     names = sys.argv[1:] or BENCHES
     memory_kb = int(Path("/proc/meminfo").read_text().split()[1])
-    print(
-        f"{platform.system()} {platform.release()}, {os.cpu_count()} cores, {memory_kb / 1024**2:.1f} GB, Python {platform.python_version()}"
-    )
+    host = f"{platform.system()} {platform.release()}, {os.cpu_count()} cores, {memory_kb / 1024**2:.1f} GB"
+    print(f"{host}, Python {platform.python_version()}")
     missed = []
     for name in names:
         done = subprocess.run([sys.executable, str(Path(__file__).with_name(f"{name}.py"))], check=False)
