@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import struct
 import time
 from typing import TYPE_CHECKING, Any, Self
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 TIMEOUT_S_DEFAULT = 10.0
 STOP_TIMEOUT_S_DEFAULT = 180.0
 ANSWER_BYTES_MAX = 16 * MIB
+_PEERCRED = struct.Struct("3i")  # pid, uid, gid
 
 
 class SupervisorClient:
@@ -92,6 +94,14 @@ class SupervisorClient:
             UnavailableError: it did not end in time.
         """
         self.request("stop", _timeout_s=timeout_s)
+
+    def peer_pid(self) -> int:
+        """Process id of ``sutazaid`` as the kernel knows it, 0 when there is no connection."""
+        if self._socket is None:
+            return 0
+        size = _PEERCRED.size
+        pid: int = _PEERCRED.unpack(self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))[0]
+        return pid
 
     def request(self, op: str, *, _timeout_s: float = 0.0, **arguments: Any) -> dict[str, Any]:
         """Ask and wait for the answer; pushes in between are dropped.
