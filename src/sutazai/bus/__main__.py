@@ -1,0 +1,161 @@
+"""Why it exists: starts the broker process: ``python -m sutazai.bus``."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import json
+import logging
+import os
+import random
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+from sutazai.bus.broker import Broker
+from sutazai.bus.clock import BrokerClock
+from sutazai.bus.directory import Directory
+from sutazai.bus.link import Link
+from sutazai.bus.options import Options
+from sutazai.bus.server import Server, bind
+from sutazai.bus.writer import Writer
+from sutazai.clock import SystemClock
+from sutazai.errors import ConfigError, SutazaiError
+from sutazai.limits import HEARTBEAT_MS, LEASE_MS, REATTACH_GRACE_MS, STORE_BALLAST_BYTES
+from sutazai.paths import FleetPaths
+from sutazai.store.sqlite import SqliteStore
+from sutazai.wire.planfacts import load_agents
+
+_log = logging.getLogger("sutazai.bus")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m sutazai.bus", description="The broker of a fleet.")
+    parser.add_argument("--fleet", default=os.environ.get("SUTAZAI_FLEET", ""), help="name of the fleet")
+    parser.add_argument(
+        "--open",
+        action="store_true",
+        default=os.environ.get("SUTAZAI_BROKER_OPEN") == "1",
+        help="take instances of the same uid without a ticket, and tasks for any agent (tests, benchmarks)",
+    )
+    parser.add_argument("--lease-ms", type=int, default=LEASE_MS, help="silence after which a turn is lost")
+    parser.add_argument("--reattach-ms", type=int, default=REATTACH_GRACE_MS, help="grace after a restart")
+    parser.add_argument("--ballast-bytes", type=int, default=STORE_BALLAST_BYTES, help="room kept for a full disk")
+    arguments = parser.parse_args()
+    if not arguments.fleet:
+        parser.error("name the fleet: --fleet, or SUTAZAI_FLEET")
+    return arguments
+
+
+def _listening(paths: FleetPaths) -> socket.socket:
+    handed: dict[str, list[int]] = json.loads(os.environ.get("SUTAZAI_LISTEN", "{}"))
+    descriptors = handed.get("broker", [])
+    return socket.socket(fileno=descriptors[0]) if descriptors else bind(paths.broker_socket)
+
+
+def _boot() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
+def _directory(plan: Path, *, is_open: bool) -> Directory:
+    """Read the agents of the plan; without one an open broker knows every agent, another one none."""
+    try:
+        return Directory(load_agents(plan))
+    except ConfigError as error:
+        if not is_open:
+            _log.warning("no agents are known: %s", error)
+        return Directory(None if is_open else {})
+
+
+class Process:
+    """The broker with its socket, its thread and its line to ``sutazaid``.
+
+    Args:
+        arguments: of the command line.
+    """
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self._arguments = arguments
+        self._paths = FleetPaths.of(arguments.fleet)
+        self._stop = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def run(self) -> None:
+        """Serve until a signal says stop."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        system = SystemClock()
+        store = SqliteStore(
+            self._paths.store, ballast_bytes=self._arguments.ballast_bytes, wall_ms=system.wall_ms()
+        )  # fmt: skip
+        clock = BrokerClock(system, store.reading(), _boot())
+        link = Link(self._paths.supervisor_socket, self._told, self._linked)
+        options = Options(
+            open=self._arguments.open, lease_ms=self._arguments.lease_ms, reattach_ms=self._arguments.reattach_ms,
+            heartbeat_ms=min(HEARTBEAT_MS, self._arguments.lease_ms // 4),
+        )  # fmt: skip
+        directory = _directory(self._paths.plan, is_open=options.open)
+        self._broker = Broker(store, clock, directory, options, rng=random.SystemRandom(), supervisor=link.send)
+        self._server = Server(self._broker)
+        writer = Writer(loop, self._broker, self._server.flush)
+        await self._server.start(_listening(self._paths))
+        lease_count = len(self._broker.leases.by_task)
+        _log.info("the store holds %d open tasks, %d of them leased", store.counts.open, lease_count)
+        hello = [{"op": op, "process": os.environ.get("SUTAZAI_PROCESS", "broker")} for op in ("hello", "ready")]
+        line = loop.create_task(link.run(hello))
+        self._tick()
+        gc.collect()
+        gc.freeze()
+        await self._stop.wait()
+        line.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
+        await writer.close()
+        await self._server.close()
+        store.close()
+
+    def _tick(self) -> None:
+        broker = self._broker
+        broker.tick()
+        self._server.flush()
+        wait_ms = max(1, broker.next_tick_ms() - broker.clock.now_ms())
+        self._timer = asyncio.get_running_loop().call_later(wait_ms / 1_000, self._tick)
+
+    def _linked(self, up: bool) -> None:  # noqa: FBT001 a callback
+        self._broker.linked(up=up)
+        self._server.flush()
+
+    def _told(self, push: dict[str, Any]) -> None:
+        if push.get("push") == "plan":
+            directory = _directory(self._paths.plan, is_open=self._broker.options.open)
+            self._broker.directory.agents = directory.agents
+        else:
+            self._broker.told(push)
+        self._server.flush()
+
+
+def main() -> int:
+    """Start the broker; ends with 0 after SIGTERM."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stdout)
+    arguments = _arguments()
+    try:
+        asyncio.run(_serve(arguments))
+    except SutazaiError as error:
+        _log.critical("%s", error)
+        return 1
+    return 0
+
+
+async def _serve(arguments: argparse.Namespace) -> None:
+    await Process(arguments).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

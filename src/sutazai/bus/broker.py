@@ -1,0 +1,338 @@
+"""Why it exists: the whole of the broker's decisions, without a socket, a thread or a clock of its own.
+
+Messages, closed connections, words of ``sutazaid`` and ticks come in; operations go into the journal, messages go to
+peers. The caller runs groups (``group.run_group``), commits them, tells ``committed`` and settles them.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from sutazai.bus import messages
+from sutazai.bus.clients import ClientDesk
+from sutazai.bus.demand import Demand
+from sutazai.bus.dispatch import Dispatcher
+from sutazai.bus.group import Entry, GroupHooks, Journal
+from sutazai.bus.instances import InstanceDesk, Ticket
+from sutazai.bus.leases import LeaseBook
+from sutazai.bus.sessions import Session
+from sutazai.bus.statistics import Meters, Statistics
+from sutazai.bus.watch import Watches, error_message, is_end
+from sutazai.errors import InvalidInputError, ProtocolError, RefusedError
+from sutazai.store.model import Event, Expire, Outcome, Promote, Purge
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Callable, Sequence
+
+    from sutazai.bus.clock import BrokerClock
+    from sutazai.bus.directory import Directory
+    from sutazai.bus.options import Options
+    from sutazai.bus.sessions import Peer
+    from sutazai.store.protocol import Store
+
+    Send = Callable[[dict[str, Any], Callable[[dict[str, Any]], None] | None], bool]
+
+TICK_MS = 250
+_HELLO_WAIT_MS = 10_000
+_RELIEVE_EVERY_MS = 1_000
+_PURGE_EVERY_MS = 5_000
+_PAUSE_NOTICED_MS = 500
+
+_log = logging.getLogger(__name__)
+
+
+def _nobody(_: dict[str, Any], __: Callable[[dict[str, Any]], None] | None) -> bool:
+    """There is no ``sutazaid``."""
+    return False
+
+
+class Broker:
+    """Decides.
+
+    Args:
+        store: the truth.
+        clock: the broker's.
+        directory: the agents of the plan.
+        options: times and modes.
+        rng: for jitter; a test seeds it.
+        supervisor: sends a request to ``sutazaid``; gives False when it is not there.
+    """
+
+    def __init__(
+        self, store: Store, clock: BrokerClock, directory: Directory, options: Options, *,
+        rng: random.Random, supervisor: Send = _nobody,
+    ) -> None:  # fmt: skip
+        self.store, self.clock, self.directory, self.options, self.rng = store, clock, directory, options, rng
+        self._supervisor = supervisor
+        self.journal = Journal()
+        self.meters = Meters()
+        self.watches = Watches(self.journal)
+        self.leases = LeaseBook(self.journal, options, rng, self._kill)
+        self.instances = InstanceDesk(self)
+        self.clients = ClientDesk(self)
+        self.dispatcher = Dispatcher(self.instances.deliver)
+        self.demand = Demand(supervisor, directory)
+        self.hooks = GroupHooks(self._extend, self._undone)
+        self.sessions: set[Session] = set()
+        now_ms = clock.now_ms()
+        self._started_wall_ms = clock.wall_ms()
+        self._due_ms, self._deadline_ms = store.timers()
+        self._tick_ms = now_ms
+        self._relieve_ms = self._purge_ms = now_ms
+        self._timers_running = 0
+        self.leases.restore(store.leases(), now_ms)
+
+    # Connections
+
+    def connected(self, peer: Peer) -> Session:
+        """A connection was taken."""
+        session = Session(peer, self.clock.now_ms())
+        self.sessions.add(session)
+        return session
+
+    def disconnected(self, session: Session) -> None:
+        """A connection is gone."""
+        session.closed = True
+        self.sessions.discard(session)
+        self.watches.closed(session)
+        self.instances.closed(session)
+
+    def received(self, session: Session, message: dict[str, Any], blobs: Sequence[bytes] = ()) -> None:
+        """A message came in. What is no protocol is answered with an error, and the connection is closed."""
+        try:
+            self._route(session, message["t"], message, blobs)
+        except RefusedError as error:
+            self.meters.totals.refused += 1
+            session.reply(_request_of(message), error_message(error))
+        except ProtocolError as error:
+            session.reply(_request_of(message), error_message(error))
+            session.peer.close()
+
+    def _route(self, session: Session, kind: str, message: dict[str, Any], blobs: Sequence[bytes]) -> None:
+        if blobs:
+            raise InvalidInputError("the broker takes no raw parts: put the data into a file and send its path")
+        if kind == "hello" and not session.role:
+            self._hello(session, message)
+        elif session.role == "client" and kind in messages.CLIENT_MESSAGES:
+            self.clients.serve(session, kind, message)
+        elif session.role == "instance" and kind in messages.INSTANCE_MESSAGES:
+            self.instances.serve(session, kind, message)
+        else:
+            raise ProtocolError(f"a message {kind!r} has no place in a connection of role {session.role or 'none'}")
+
+    def _hello(self, session: Session, message: dict[str, Any]) -> None:
+        if message.get("v") != messages.PROTOCOL_VERSION:
+            raise ProtocolError(f"this broker speaks version {messages.PROTOCOL_VERSION}, not {message.get('v')!r}")
+        try:
+            hello: messages.Hello = messages.read(messages.Hello, message)
+        except InvalidInputError as error:
+            raise ProtocolError(error.detail) from error
+        if hello.role == "instance":
+            self.instances.hello(session, message)
+            return
+        session.role, session.name = "client", hello.name
+        if not self._is_trusted(session.peer):
+            session.role = ""
+            raise ProtocolError(f"uid {session.peer.uid} may not be a client of this broker")
+        session.reply(
+            hello.id,
+            {"t": "welcome", "v": messages.PROTOCOL_VERSION, "lease_ms": self.options.lease_ms,
+             "heartbeat_ms": self.options.heartbeat_ms},
+        )  # fmt: skip
+
+    @staticmethod
+    def _is_trusted(peer: Peer) -> bool:
+        import os
+
+        return peer.uid in {0, os.geteuid()}
+
+    # Groups
+
+    def has_work(self) -> bool:
+        """Whether a group without any operation of its own would do something."""
+        return self.dispatcher.can_match(self.store.counts)
+
+    def _extend(self, entries: list[Entry]) -> list[Entry]:
+        """Add the claims that have become possible, and reads for those who wait for what has just ended."""
+        ended = [
+            event
+            for entry in entries
+            if isinstance(entry.result, Outcome)
+            for event in entry.result.events
+            if is_end(event)
+        ]
+        claims = self.dispatcher.matches(self.store.counts)
+        return claims + self.watches.reads_for(ended) if ended else claims
+
+    def _undone(self) -> None:
+        self.dispatcher.undone()
+
+    def committed(self, entries: list[Entry]) -> None:
+        """A group is on disk; to be called before it is settled."""
+        self.meters.totals.groups += 1
+        self.meters.totals.operations += len(entries)
+        self.dispatcher.settled()
+        now_ms = self.clock.now_ms()
+        for entry in entries:
+            if not isinstance(entry.result, Outcome):
+                continue
+            outcome = entry.result
+            if outcome.due_ms and (not self._due_ms or outcome.due_ms < self._due_ms):
+                self._due_ms = outcome.due_ms
+            if outcome.deadline_ms and (not self._deadline_ms or outcome.deadline_ms < self._deadline_ms):
+                self._deadline_ms = outcome.deadline_ms
+            for event in outcome.events:
+                self._happened(event)
+            for task, fence in outcome.revoked:
+                self.leases.revoke(task, fence, now_ms)
+        self.look_for_demand()
+
+    def _happened(self, event: Event) -> None:
+        if is_end(event):
+            self.meters.ended(event.kind)
+        elif event.kind == "retry":
+            self.meters.totals.retries += 1
+            self.meters.totals.lost += event.data["error"]["code"] in {"lost", "interrupted"}
+        self.watches.announce(event)
+
+    # Time
+
+    def next_tick_ms(self) -> int:
+        """When ``tick`` wants to be called at the latest, broker's time."""
+        times = [self._tick_ms + TICK_MS]
+        if not self._timers_running:
+            times += [time for time in (self._due_ms, self._deadline_ms) if time]
+        return min(times)
+
+    def tick(self) -> None:
+        """Look at everything that depends on time."""
+        now_ms = self.clock.now_ms()
+        self._timers(now_ms)
+        if now_ms < self._tick_ms + TICK_MS:
+            return
+        late_ms = now_ms - self._tick_ms - TICK_MS
+        self._tick_ms = now_ms
+        self.leases.tick(now_ms, late_ms if late_ms > _PAUSE_NOTICED_MS else 0)
+        self.watches.tick(now_ms)
+        self.instances.tick(now_ms)
+        self.meters.tick(now_ms)
+        self.dispatcher.look_again()
+        for session in [s for s in self.sessions if not s.role and now_ms - s.opened_ms > _HELLO_WAIT_MS]:
+            session.peer.close()
+        if now_ms >= self._relieve_ms:
+            self._relieve_ms = now_ms + _RELIEVE_EVERY_MS
+            self.store.relieve()
+        if now_ms >= self._purge_ms:
+            self._purge_ms = now_ms + _PURGE_EVERY_MS
+            self.journal.enqueue(Purge(self.options.tasks_kept), lambda _: None)
+        self.look_for_demand()
+        if self.has_work():
+            self.journal.wake()
+
+    def _timers(self, now_ms: int) -> None:
+        """Enqueue what is due; the store's answer says when to look again."""
+        if self._timers_running:
+            return
+
+        def done(result: Outcome | RefusedError) -> None:
+            self._timers_running -= 1
+            self.dispatcher.look_again()
+            if isinstance(result, RefusedError):  # a full disk: look again soon
+                self._due_ms = self._deadline_ms = self.clock.now_ms() + TICK_MS
+
+        if self._due_ms and now_ms >= self._due_ms:
+            self._due_ms = 0
+            self._timers_running += 1
+            self.journal.enqueue(Promote(), done)
+        if self._deadline_ms and now_ms >= self._deadline_ms:
+            self._deadline_ms = 0
+            self._timers_running += 1
+            self.journal.enqueue(Expire(), done)
+
+    # sutazaid
+
+    def linked(self, *, up: bool) -> None:
+        """The connection to ``sutazaid`` is there, or gone."""
+        self.leases.supervised = up
+        if up:
+            self.demand.linked()
+            self.look_for_demand()
+
+    def told(self, push: dict[str, Any]) -> None:
+        """``sutazaid`` says something."""
+        kind = push.get("push")
+        if kind in {"ticket", "tickets"}:
+            tickets = push.get("tickets", []) if kind == "tickets" else [push]
+            for entry in tickets:
+                self.instances.add_ticket(
+                    entry["ticket"], Ticket(entry["agent"], entry["token"], entry["uid"], entry["pid"])
+                )
+        elif kind == "exit":
+            self.instances.tickets.pop(push["ticket"], None)
+            reason = f"the instance ended: {push.get('reason', 'unknown')} (status {push.get('status')})"
+            self.leases.exited(push["ticket"], own=bool(push.get("own", True)), reason=reason)
+            self.demand.room(push["agent"])
+            self.look_for_demand()
+        elif kind == "room":
+            self.demand.room(push["agent"])
+            self.look_for_demand()
+        elif kind == "drain":
+            self.drain()
+
+    def drain(self) -> None:
+        """Lease nothing more, let turns finish, send instances home."""
+        self.dispatcher.stopped = self.demand.stopped = self.leases.draining = True
+        for instance in self.instances.by_ticket.values():
+            instance.push({"t": "drain"})
+
+    def look_for_demand(self) -> None:
+        """Ask for instances where tasks are due and nobody is there."""
+        if not self.leases.supervised:
+            return
+        connected: dict[str, int] = {}
+        busy: dict[str, int] = {}
+        for instance in self.instances.by_ticket.values():
+            if not instance.leaving:
+                connected[instance.agent] = connected.get(instance.agent, 0) + 1
+                if instance.lease is not None:
+                    busy[instance.agent] = busy.get(instance.agent, 0) + 1
+        self.demand.look(self.store.counts, connected, busy, self.clock.now_ms())
+
+    def _kill(self, ticket: str, reason: str) -> None:
+        self._supervisor({"op": "kill", "ticket": ticket, "reason": reason}, None)
+
+    # Facts
+
+    def with_progress(self, task: dict[str, Any]) -> dict[str, Any]:
+        """Add what the running turn said last, and why a queued one waits."""
+        lease = self.leases.by_task.get(task["id"])
+        task["progress"] = lease.progress or None if lease is not None else None
+        task["why"] = self.demand.why(task["agent"]) if task["status"] == "queued" else ""
+        return task
+
+    def statistics(self) -> Statistics:
+        """One picture of the broker."""
+        from dataclasses import asdict
+
+        instances: dict[str, int] = {}
+        for instance in self.instances.by_ticket.values():
+            instances[instance.agent] = instances.get(instance.agent, 0) + 1
+        return Statistics(
+            queues={agent: asdict(entry) for agent, entry in self.store.counts.agents.items()},
+            totals=asdict(self.meters.totals),
+            latency={name: histogram.summary() for name, histogram in self.meters.latency.items()},
+            store=asdict(self.store.statistics()),
+            instances=instances,
+            connections=len(self.sessions),
+            open_tasks=self.store.counts.open,
+            supervised=self.leases.supervised,
+            draining=self.dispatcher.stopped,
+            started_wall_ms=self._started_wall_ms,
+        )
+
+
+def _request_of(message: dict[str, Any]) -> int | str | None:
+    identifier = message.get("id")
+    return identifier if isinstance(identifier, int | str) and not isinstance(identifier, bool) else None

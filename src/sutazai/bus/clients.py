@@ -1,0 +1,145 @@
+"""Why it exists: what callers may ask: take tasks, read them, wait for them, watch them, cancel them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sutazai.bus import messages
+from sutazai.bus.watch import error_message
+from sutazai.errors import InvalidInputError, QueueFullError, RefusedError
+from sutazai.ids import new_id
+from sutazai.limits import OPERATIONS_PENDING_MAX, PRIORITY_DEFAULT, TASK_INPUT_BYTES_MAX, TREE_TASKS_MAX
+from sutazai.store.model import Cancel, Get, List, NewTask, Outcome, ReadState, Submit, Tree
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sutazai.bus.broker import Broker
+    from sutazai.bus.sessions import Session
+
+
+def new_task(broker: Broker, spec: messages.TaskSpec, *, priority: int = PRIORITY_DEFAULT) -> NewTask:
+    """Make a task out of what was asked for, with the defaults of its agent.
+
+    Raises:
+        NotFoundError: no such agent or skill.
+        InvalidInputError: the input is too large.
+    """
+    broker.directory.check(spec.agent, spec.skill)
+    data = messages.to_json(spec.input)
+    if len(data) > TASK_INPUT_BYTES_MAX // 4 and len(data.encode()) > TASK_INPUT_BYTES_MAX:
+        raise InvalidInputError(f"the input is above {TASK_INPUT_BYTES_MAX} bytes: put it into a file, send its path")
+    return NewTask(
+        id=spec.id or new_id("t"),
+        agent=spec.agent,
+        skill=spec.skill,
+        input=data,
+        priority=priority if spec.priority is None else spec.priority,
+        deadline_ms=spec.deadline_ms or broker.directory.deadline_ms(spec.agent),
+        attempts_max=spec.attempts_max or broker.directory.attempts_max(spec.agent),
+        session=spec.session,
+        delay_ms=spec.delay_ms or 0,
+        idempotency_key=spec.idempotency_key,
+        named=spec.id is not None,
+    )
+
+
+class ClientDesk:
+    """Serves connections of role ``client``.
+
+    Args:
+        broker: the whole.
+    """
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._handlers: dict[str, Callable[[Session, Any], None]] = {
+            "submit": self._submit,
+            "get": self._get,
+            "wait": self._wait,
+            "watch": self._watch,
+            "cancel": self._cancel,
+            "tree": self._tree,
+            "list": self._list,
+            "stats": self._stats,
+            "state": self._state,
+        }
+
+    def serve(self, session: Session, kind: str, message: dict[str, Any]) -> None:
+        """Handle one request; it is answered after the group that it is part of.
+
+        Raises:
+            RefusedError: it is answered with this error.
+        """
+        if len(self._broker.journal.pending) >= OPERATIONS_PENDING_MAX:
+            raise QueueFullError("the broker has more to do than it may keep in memory", 1)
+        self._handlers[kind](session, messages.read(messages.CLIENT_MESSAGES[kind], message))
+
+    def _submit(self, session: Session, request: messages.Submit) -> None:
+        broker = self._broker
+        tasks = tuple(new_task(broker, spec) for spec in request.tasks)
+        started_ms = broker.clock.now_ms()
+
+        def done(result: Outcome | RefusedError) -> None:
+            if isinstance(result, RefusedError):
+                if isinstance(result, QueueFullError):
+                    result.retry_after_s = broker.meters.retry_after_s(broker.store.counts.open)
+                broker.meters.totals.refused += 1
+                session.reply(request.id, error_message(result))
+                return
+            broker.meters.totals.accepted += sum(not task.duplicate for task in result.reply)
+            broker.meters.latency["accept"].add(broker.clock.now_ms() - started_ms)
+            accepted = [{"id": task.id, "status": task.status, "duplicate": task.duplicate} for task in result.reply]
+            session.reply(request.id, {"t": "accepted", "tasks": accepted})
+
+        broker.journal.enqueue(Submit(tasks), done)
+
+    def _answering(
+        self, session: Session, request: messages.RequestId, make: Callable[[Any], dict[str, Any]]
+    ) -> Callable[[Outcome | RefusedError], None]:
+        def done(result: Outcome | RefusedError) -> None:
+            if isinstance(result, RefusedError):
+                session.reply(request, error_message(result))
+            else:
+                session.reply(request, make(result.reply))
+
+        return done
+
+    def _task(self, task: dict[str, Any]) -> dict[str, Any]:
+        return {"t": "task", "task": self._broker.with_progress(task)}
+
+    def _get(self, session: Session, request: messages.OfTask) -> None:
+        self._broker.journal.enqueue(Get(request.task), self._answering(session, request.id, self._task))
+
+    def _cancel(self, session: Session, request: messages.OfTask) -> None:
+        self._broker.journal.enqueue(Cancel(request.task), self._answering(session, request.id, self._task))
+
+    def _wait(self, session: Session, request: messages.WaitFor) -> None:
+        until_ms = self._broker.clock.now_ms() + request.timeout_ms
+        self._broker.watches.add(session, request.id, request.task, until_ms=until_ms)
+
+    def _watch(self, session: Session, request: messages.OfTask) -> None:
+        self._broker.watches.add(session, request.id, request.task, stream=True)
+
+    def _tree(self, session: Session, request: messages.OfTask) -> None:
+        operation = Tree(request.task, TREE_TASKS_MAX)
+        self._broker.journal.enqueue(
+            operation, self._answering(session, request.id, lambda tasks: {"t": "tree", "tasks": tasks})
+        )
+
+    def _list(self, session: Session, request: messages.Listing) -> None:
+        operation = List(request.status, request.agent, request.limit)
+        self._broker.journal.enqueue(
+            operation, self._answering(session, request.id, lambda tasks: {"t": "tasks", "tasks": tasks})
+        )
+
+    def _state(self, session: Session, request: messages.OfState) -> None:
+        def make(found: tuple[int, str] | None) -> dict[str, Any]:
+            version, data = found or (0, "null")
+            return {"t": "state", "version": version, "state": messages.raw(data)}
+
+        operation = ReadState(request.agent, request.session)
+        self._broker.journal.enqueue(operation, self._answering(session, request.id, make))
+
+    def _stats(self, session: Session, request: messages.Plain) -> None:
+        session.reply(request.id, {"t": "stats", **self._broker.statistics().as_json()})

@@ -1,0 +1,65 @@
+"""Why it exists: a task for an agent or skill that does not exist is refused at the door, with near names."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+from sutazai.errors import NotFoundError
+from sutazai.limits import ATTEMPTS_MAX_DEFAULT, DEADLINE_MS_DEFAULT
+
+if TYPE_CHECKING:
+    from sutazai.wire.planfacts import AgentFacts
+
+#: Instances of an agent that no plan describes.
+INSTANCES_UNPLANNED_MAX = 1_000
+
+
+class Directory:
+    """The agents of the plan.
+
+    Args:
+        agents: by name; None knows every agent (a broker on its own, for tests and benchmarks).
+    """
+
+    def __init__(self, agents: dict[str, AgentFacts] | None) -> None:
+        self.agents = agents
+
+    def check(self, agent: str, skill: str) -> None:
+        """See that a skill exists.
+
+        Raises:
+            NotFoundError: it does not; the message names what is near.
+        """
+        if self.agents is None:
+            return
+        facts = self.agents.get(agent)
+        if facts is None:
+            raise NotFoundError(f"there is no agent {agent!r}{_near(agent, list(self.agents))}")
+        if facts.skill(skill) is None:
+            names = [str(found.get("name")) for found in facts.skills]
+            raise NotFoundError(f"{agent} has no skill {skill!r}{_near(skill, names)}")
+
+    def instances_max(self, agent: str) -> int:
+        """Concurrent instances of an agent."""
+        if self.agents is None:
+            return INSTANCES_UNPLANNED_MAX
+        facts = self.agents.get(agent)
+        return 0 if facts is None else facts.instances_max
+
+    def attempts_max(self, agent: str) -> int:
+        """Own failures until a task is dead."""
+        facts = self.agents.get(agent) if self.agents is not None else None
+        return ATTEMPTS_MAX_DEFAULT if facts is None else facts.attempts_max
+
+    def deadline_ms(self, agent: str) -> int:
+        """Of a task that names none."""
+        facts = self.agents.get(agent) if self.agents is not None else None
+        return DEADLINE_MS_DEFAULT if facts is None else facts.deadline_ms
+
+
+def _near(name: str, names: list[str]) -> str:
+    near = get_close_matches(name, names, n=3)
+    if near:
+        return f"; did you mean {' or '.join(near)}?"
+    return f"; there are: {', '.join(sorted(names)[:10])}" if names else ""

@@ -1,0 +1,117 @@
+"""Why it exists: due tasks meet instances that asked for one, inside the transaction that made them due.
+
+Instances pull: without a credit nothing is pushed at them. The match is made at the end of each group, so a
+submission, its claim and the commit before it share one sync of the disk.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sutazai.bus.group import Entry
+from sutazai.errors import RefusedError
+from sutazai.store.model import Claim
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sutazai.bus.sessions import Instance
+    from sutazai.store.counts import Counts
+    from sutazai.store.model import Outcome, Turn
+
+    Deliver = Callable[[Instance, Turn], None]
+
+
+class Dispatcher:
+    """Credits by agent.
+
+    Args:
+        deliver: hands a claimed turn to its instance, after the commit.
+    """
+
+    def __init__(self, deliver: Deliver) -> None:
+        self._deliver = deliver
+        self._idle: dict[str, dict[Instance, None]] = {}
+        self._credited: list[tuple[Instance, str, int]] = []
+        self._picked: list[Instance] = []
+        self._dry: set[str] = set()
+        self.stopped = False
+
+    def idle(self, agent: str) -> int:
+        """Instances of an agent that wait for a task."""
+        return len(self._idle.get(agent, ()))
+
+    def credit(self, instance: Instance) -> None:
+        """An instance asked for a task, outside of a group."""
+        if not instance.session.closed and not instance.leaving and instance.lease is None:
+            self._idle.setdefault(instance.agent, {})[instance] = None
+
+    def credit_in_group(self, instance: Instance, task: str, fence: int) -> None:
+        """An instance's commit of this turn, which also asks for a task, was just done inside the group."""
+        self._credited.append((instance, task, fence))
+
+    def forget(self, instance: Instance) -> None:
+        """An instance leaves, or is gone."""
+        waiting = self._idle.get(instance.agent)
+        if waiting is not None:
+            waiting.pop(instance, None)
+            if not waiting:
+                del self._idle[instance.agent]
+
+    def can_match(self, counts: Counts) -> bool:
+        """Whether a due task and an instance are there for each other."""
+        if self.stopped:
+            return False
+        return any(counts.of(agent).ready > 0 and agent not in self._dry for agent in self._idle)
+
+    def matches(self, counts: Counts) -> list[Entry]:
+        """Claims to be done in this group."""
+        if self.stopped:
+            return []
+        for instance, task, fence in self._credited:
+            lease = instance.lease
+            runs_another = lease is not None and (lease.task, lease.fence) != (task, fence)
+            if not instance.session.closed and not instance.leaving and not runs_another:
+                self._idle.setdefault(instance.agent, {})[instance] = None
+        entries = []
+        for agent in [agent for agent in self._idle if agent not in self._dry]:
+            waiting = self._idle[agent]
+            for _ in range(min(counts.of(agent).ready, len(waiting))):
+                instance, _ = waiting.popitem()
+                self._picked.append(instance)
+                entries.append(self._claim(instance))
+            if not waiting:
+                del self._idle[agent]
+        return entries
+
+    def _claim(self, instance: Instance) -> Entry:
+        return Entry(
+            Claim(instance.agent, instance.ticket, instance.pid), lambda result: self._claimed(instance, result)
+        )
+
+    def _claimed(self, instance: Instance, result: Outcome | RefusedError) -> None:
+        if isinstance(result, RefusedError):
+            self.credit(instance)
+        elif result.reply is None:  # its deadline has passed and the timer has not seen it yet
+            self._dry.add(instance.agent)
+            self.credit(instance)
+        else:
+            self._deliver(instance, result.reply)
+
+    def settled(self) -> None:
+        """The group is on disk."""
+        self._credited.clear()
+        self._picked.clear()
+
+    def undone(self) -> None:
+        """The group was rolled back: those who were picked wait again, those who committed do not yet."""
+        for instance in self._picked:
+            self._idle.setdefault(instance.agent, {})[instance] = None
+        for instance, _, _ in self._credited:
+            self.forget(instance)
+        self._credited.clear()
+        self._picked.clear()
+
+    def look_again(self) -> None:
+        """The timers have run."""
+        self._dry.clear()

@@ -1,0 +1,205 @@
+"""Why it exists: what may come into the broker, checked field by field before anything looks at it.
+
+The table for implementers is ``docs/reference/protocol.md``.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from sutazai.errors import InvalidInputError
+from sutazai.limits import (
+    DELAY_MS_MAX,
+    ERROR_DETAIL_BYTES_MAX,
+    KEY_CHARACTERS_MAX,
+    LIST_TASKS_MAX,
+    PRIORITY_LOWEST,
+    SUBMIT_TASKS_MAX,
+)
+
+PROTOCOL_VERSION = 1
+DETAIL_BYTES_MAX = ERROR_DETAIL_BYTES_MAX
+
+Key = Annotated[str, Meta(min_length=1, max_length=KEY_CHARACTERS_MAX)]
+Text = Annotated[str, Meta(max_length=KEY_CHARACTERS_MAX)]
+Milliseconds = Annotated[int, Meta(ge=0, le=DELAY_MS_MAX)]
+Deadline = Annotated[int, Meta(ge=1, le=DELAY_MS_MAX)]
+Priority = Annotated[int, Meta(ge=0, le=PRIORITY_LOWEST)]
+Count = Annotated[int, Meta(ge=0, le=2**53)]
+RequestId = int | str | None
+
+
+class Held(Struct, frozen=True):
+    """The turn that an instance runs while it connects anew."""
+
+    task: Key
+    fence: Count
+
+
+class Hello(Struct, frozen=True):
+    """First message of a connection."""
+
+    v: int
+    role: Literal["client", "instance"]
+    id: RequestId = None
+    name: Text = ""
+    agent: Text = ""
+    ticket: Text = ""
+    token: Text = ""
+    pid: Count = 0
+    held: Held | None = None
+
+
+class TaskSpec(Struct, frozen=True):
+    """A task as a caller or a turn asks for it."""
+
+    agent: Key
+    skill: Key
+    input: Any = None
+    id: Key | None = None
+    priority: Priority | None = None
+    session: Key | None = None
+    deadline_ms: Deadline | None = None
+    delay_ms: Milliseconds | None = None
+    idempotency_key: Key | None = None
+    attempts_max: Annotated[int, Meta(ge=1, le=1_000)] | None = None
+
+
+class Submit(Struct, frozen=True):
+    """Take tasks, all or none."""
+
+    tasks: Annotated[list[TaskSpec], Meta(min_length=1, max_length=SUBMIT_TASKS_MAX)]
+    id: RequestId = None
+
+
+class OfTask(Struct, frozen=True):
+    """A request about one task: ``get``, ``watch``, ``cancel``, ``tree``."""
+
+    task: Key
+    id: RequestId = None
+
+
+class WaitFor(Struct, frozen=True):
+    """Answer when a task is terminal, or after a time."""
+
+    task: Key
+    timeout_ms: Milliseconds = 60_000
+    id: RequestId = None
+
+
+class Listing(Struct, frozen=True):
+    """Read tasks, newest first."""
+
+    status: Key | None = None
+    agent: Key | None = None
+    limit: Annotated[int, Meta(ge=1, le=LIST_TASKS_MAX)] = 100
+    id: RequestId = None
+
+
+class OfState(Struct, frozen=True):
+    """Read the state of a session."""
+
+    agent: Key
+    session: Key
+    id: RequestId = None
+
+
+class Plain(Struct, frozen=True):
+    """A request without fields: ``pull``, ``hibernate``, ``stats``."""
+
+    id: RequestId = None
+
+
+class Progress(Struct, frozen=True):
+    """How far a turn is."""
+
+    fraction: float | None = None
+    text: Annotated[str, Meta(max_length=1_000)] = ""
+
+
+class Heartbeat(Struct, frozen=True):
+    """A turn still runs."""
+
+    task: Key
+    fence: Count
+    id: RequestId = None
+    progress: Progress | None = None
+
+
+class FailureSpec(Struct, frozen=True):
+    """Why a turn failed."""
+
+    code: Key = "skill-failed"
+    message: str = ""
+    retryable: bool = True
+    detail: Any = None
+
+
+class WaitSpec(Struct, frozen=True):
+    """Go on with a step when children are terminal."""
+
+    tasks: Annotated[list[Key], Meta(max_length=10_000)]
+    then: Key
+    carry: Any = None
+
+
+class Commit(Struct, frozen=True):
+    """End a turn, or a part of it."""
+
+    task: Key
+    fence: Count
+    outcome: Literal["result", "wait", "checkpoint", "failed"]
+    id: RequestId = None
+    result: Any = None
+    error: FailureSpec | None = None
+    wait: WaitSpec | None = None
+    state: Any = None
+    state_version: Count = 0
+    emits: Annotated[list[TaskSpec], Meta(max_length=10_000)] | None = None
+    effects: list[Any] | None = None
+    pull: bool = False
+
+
+#: Requests by type and who may send them.
+CLIENT_MESSAGES: dict[str, type[Struct]] = {
+    "submit": Submit,
+    "get": OfTask,
+    "watch": OfTask,
+    "wait": WaitFor,
+    "cancel": OfTask,
+    "tree": OfTask,
+    "list": Listing,
+    "stats": Plain,
+    "state": OfState,
+}
+INSTANCE_MESSAGES: dict[str, type[Struct]] = {
+    "pull": Plain,
+    "heartbeat": Heartbeat,
+    "commit": Commit,
+    "hibernate": Plain,
+}
+
+
+def read(kind: type[Struct], message: dict[str, Any]) -> Any:
+    """Check a message.
+
+    Raises:
+        InvalidInputError: a field is missing or of the wrong type or size.
+    """
+    try:
+        return msgspec.convert(message, kind)
+    except msgspec.ValidationError as error:
+        raise InvalidInputError(f"the message {message.get('t')!r} is not well formed: {error}") from error
+
+
+def to_json(value: Any) -> str:
+    """Write a decoded JSON value as text again."""
+    return msgspec.json.encode(value).decode()
+
+
+def raw(text: str) -> msgspec.Raw:
+    """JSON text that the encoder puts into a message as it is."""
+    return msgspec.Raw(text.encode())

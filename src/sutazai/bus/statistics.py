@@ -1,0 +1,131 @@
+"""Why it exists: how the broker is doing, as numbers that cost nothing to keep."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+_STEPS_PER_DOUBLING = 4
+_BUCKETS = 30 * _STEPS_PER_DOUBLING  # from 1 microsecond to about 18 minutes
+_FIRST_MS = 0.001
+
+
+class Histogram:
+    """Durations in buckets that grow by a fourth of a doubling; a quantile is exact to 9 %."""
+
+    __slots__ = ("_counts", "count", "max_ms")
+
+    def __init__(self) -> None:
+        self._counts = [0] * (_BUCKETS + 1)
+        self.count = 0
+        self.max_ms = 0.0
+
+    def add(self, milliseconds: float) -> None:
+        """Count one duration."""
+        if milliseconds <= _FIRST_MS:
+            place = 0
+        else:
+            place = min(_BUCKETS, int(math.log2(milliseconds / _FIRST_MS) * _STEPS_PER_DOUBLING) + 1)
+        self._counts[place] += 1
+        self.count += 1
+        self.max_ms = max(self.max_ms, milliseconds)
+
+    def quantile_ms(self, fraction: float) -> float:
+        """The upper end of the bucket that holds this quantile; 0 without any value."""
+        missing = fraction * self.count
+        for place, count in enumerate(self._counts):
+            missing -= count
+            if count and missing <= 0:
+                return float(min(self.max_ms, _FIRST_MS * 2 ** (place / _STEPS_PER_DOUBLING)))
+        return 0.0
+
+    def summary(self) -> dict[str, float]:
+        """Count, p50, p99, maximum."""
+        return {
+            "count": self.count,
+            "p50_ms": round(self.quantile_ms(0.5), 3),
+            "p99_ms": round(self.quantile_ms(0.99), 3),
+            "max_ms": round(self.max_ms, 3),
+        }
+
+
+@dataclass(slots=True)
+class Totals:
+    """Counters since the broker started."""
+
+    accepted: int = 0
+    committed: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    dead: int = 0
+    cancelled: int = 0
+    expired: int = 0
+    retries: int = 0
+    fenced: int = 0
+    lost: int = 0
+    refused: int = 0
+    groups: int = 0
+    operations: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """One picture of the broker.
+
+    Attributes:
+        queues: by agent: queued, leased, waiting, dead, ready.
+        totals: counters since the start.
+        latency: histograms by name, milliseconds.
+        store: sizes and times of the store.
+        instances: connected, by agent.
+        connections: all of them.
+        open_tasks: not terminal.
+        supervised: whether ``sutazaid`` is connected.
+        draining: nothing is leased any more.
+        started_wall_ms: when the broker started.
+    """
+
+    queues: dict[str, dict[str, int]]
+    totals: dict[str, int]
+    latency: dict[str, dict[str, float]]
+    store: dict[str, Any]
+    instances: dict[str, int]
+    connections: int
+    open_tasks: int
+    supervised: bool
+    draining: bool
+    started_wall_ms: int
+
+    def as_json(self) -> dict[str, Any]:
+        """Write it for the wire."""
+        return asdict(self)
+
+
+class Meters:
+    """What is counted while the broker works."""
+
+    def __init__(self) -> None:
+        self.totals = Totals()
+        self.latency = {name: Histogram() for name in ("accept", "queue", "turn", "commit", "group")}
+        self._rate_count = 0
+        self._rate_ms = 0
+        self.ends_per_s = 0.0
+
+    def ended(self, kind: str) -> None:
+        """A task became terminal."""
+        setattr(self.totals, kind, getattr(self.totals, kind) + 1)
+
+    def tick(self, now_ms: int) -> None:
+        """Follow how many tasks end in a second."""
+        totals = self.totals
+        count = totals.succeeded + totals.failed + totals.dead + totals.cancelled + totals.expired
+        passed = now_ms - self._rate_ms
+        if passed >= 1_000:  # noqa: PLR2004 a second
+            rate = (count - self._rate_count) * 1_000 / passed
+            self.ends_per_s = rate if self._rate_ms == 0 else 0.7 * self.ends_per_s + 0.3 * rate
+            self._rate_count, self._rate_ms = count, now_ms
+
+    def retry_after_s(self, open_tasks: int) -> int:
+        """When a refused caller should come back: when about a twentieth of the queue is done, 1 to 60 seconds."""
+        return max(1, min(60, math.ceil(open_tasks / 20 / max(1.0, self.ends_per_s))))

@@ -1,0 +1,77 @@
+"""Why it exists: giving a task to an instance counts the attempt and gathers all that the turn needs, in one step."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from sutazai.limits import RESULTS_BYTES_MAX
+from sutazai.store.model import LEASED, QUEUED, STATUS_NAMES, SUCCEEDED, Claim, Turn
+from sutazai.store.queries import sql
+from sutazai.store.txn import CARRY, RESULT, Txn
+
+_CLAIM = sql("claim_next")
+_STATE = sql("state_get")
+_RESULTS = sql("results_of")
+_NAME = sql("task_id_by_seq")
+
+
+def claim(txn: Txn, operation: Claim) -> Turn | None:
+    """Lease the agent's first due task; None when there is none."""
+    rows = txn.execute(
+        _CLAIM,
+        {
+            "agent": operation.agent, "ticket": operation.ticket, "pid": operation.pid,
+            "wall_ms": txn.wall_ms, "now_ms": txn.now_ms,
+        },
+    ).fetchall()  # fmt: skip
+    if not rows:
+        return None
+    (seq, name, skill, session, priority, fence, attempt, step, deadline_ms, created_wall_ms, wait_for, events,
+     data, parent) = rows[0]  # fmt: skip
+    agent = operation.agent
+    txn.counts.move(agent, QUEUED, -1, -1)
+    txn.counts.move(agent, LEASED, 1)
+    txn.event(
+        (seq, name, agent), events, "leased", {"fence": fence, "attempt": attempt, "ticket": operation.ticket,
+                                               "pid": operation.pid, "step": step}
+    )  # fmt: skip
+    version, state = 0, None
+    if session is not None:
+        version, state = txn.execute(_STATE, (agent, session)).fetchone() or (0, None)
+    if parent is not None:
+        parent = (txn.execute(_NAME, (parent,)).fetchone() or (None,))[0]
+    return Turn(
+        task=name, agent=agent, skill=skill, input=data, session=session, priority=priority, attempt=attempt,
+        parent=parent, step=step, carry=txn.payload(seq, CARRY) if step else None,
+        results=_results(txn, wait_for) if wait_for else [], created_wall_ms=created_wall_ms, fence=fence,
+        deadline_ms=deadline_ms, state=state, state_version=version,
+    )  # fmt: skip
+
+
+def _results(txn: Txn, wait_for: str) -> list[dict[str, Any]]:
+    """Results of awaited children in the order given; ``result`` is JSON text.
+
+    What would make the turn larger than a frame is replaced by an error, so that the step can decide.
+    """
+    by_id = {row[1]: row for row in txn.execute(_RESULTS, (wait_for,)).fetchall()}
+    found = []
+    room = RESULTS_BYTES_MAX
+    for name in json.loads(wait_for):
+        seq, _, agent, skill, status, error = by_id[name]
+        result = txn.payload(seq, RESULT) if status == SUCCEEDED else None
+        failure = json.loads(error) if error and status != SUCCEEDED else None
+        size = len(result.encode()) if result else 0
+        if size > room:
+            result, size = None, 0
+            failure = {
+                "code": "results-too-large",
+                "message": f"the results of the awaited tasks are above {RESULTS_BYTES_MAX} bytes together",
+                "retryable": False,
+            }
+        room -= size
+        found.append(
+            {"task": name, "agent": agent, "skill": skill, "status": STATUS_NAMES[status], "result": result,
+             "error": failure}
+        )  # fmt: skip
+    return found

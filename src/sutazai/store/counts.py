@@ -1,0 +1,85 @@
+"""Why it exists: how many tasks wait is asked for with every claim and every submission, so it is not counted by SQL.
+
+The numbers follow each operation and are undone with it; after a restart or a rolled back group they are counted anew.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sutazai.store.model import DEAD, LEASED, QUEUED, WAITING
+
+
+@dataclass(slots=True)
+class AgentCounts:
+    """Tasks of one agent.
+
+    Attributes:
+        queued: stored and not claimed, due or not.
+        leased: being executed.
+        waiting: for their children.
+        dead: dead letters that are kept.
+        ready: of the queued, those that may be claimed now.
+    """
+
+    queued: int = 0
+    leased: int = 0
+    waiting: int = 0
+    dead: int = 0
+    ready: int = 0
+
+
+class Counts:
+    """Numbers of tasks by agent, with an undo log for the operation that runs."""
+
+    def __init__(self) -> None:
+        self.agents: dict[str, AgentCounts] = {}
+        self.open = 0
+        self._log: list[tuple[str, int, int]] = []
+
+    def of(self, agent: str) -> AgentCounts:
+        """Numbers of an agent; zeros when it has no task."""
+        found = self.agents.get(agent)
+        if found is None:
+            found = self.agents[agent] = AgentCounts()
+        return found
+
+    def move(self, agent: str, status: int, change: int, ready: int = 0) -> None:
+        """Count tasks into a status (``change`` +1) or out of it (-1); ``ready`` changes the claimable ones."""
+        self._log.append((agent, status * 4 + (change + 1), ready))
+        self._apply(agent, status, change, ready)
+
+    def _apply(self, agent: str, status: int, change: int, ready: int) -> None:
+        entry = self.of(agent)
+        entry.ready += ready
+        if status == QUEUED:
+            entry.queued += change
+        elif status == LEASED:
+            entry.leased += change
+        elif status == WAITING:
+            entry.waiting += change
+        elif status == DEAD:
+            entry.dead += change
+            return
+        else:
+            return
+        self.open += change
+
+    def keep(self) -> None:
+        """The operation succeeded."""
+        self._log.clear()
+
+    def undo(self) -> None:
+        """The operation was refused: take its changes back."""
+        for agent, packed, ready in reversed(self._log):
+            status, change = divmod(packed, 4)
+            self._apply(agent, status, -(change - 1), -ready)
+        self._log.clear()
+
+    def load(self, rows: list[tuple[str, int, int, int]]) -> None:
+        """Start from what the store holds: agent, status, number, of them ready."""
+        self.agents.clear()
+        self._log.clear()
+        self.open = 0
+        for agent, status, number, ready in rows:
+            self._apply(agent, status, number, ready)

@@ -1,0 +1,105 @@
+"""Why it exists: leases, deadlines, cancellation and age end tasks from outside of their turns."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from sutazai.errors import NotFoundError
+from sutazai.limits import INFRA_LOSSES_MAX_DEFAULT, TURNS_PER_TASK_MAX
+from sutazai.store.model import (
+    CANCELLED,
+    DEAD,
+    EXPIRED,
+    LEASED,
+    QUEUED,
+    STATUS_NAMES,
+    Cancel,
+    Expire,
+    Lose,
+    Promote,
+    Purge,
+)
+from sutazai.store.queries import sql
+from sutazai.store.read import full
+from sutazai.store.txn import Row, Txn
+
+_PROMOTE = sql("due_promote")
+_DUE_NEXT = sql("due_next")
+_PASSED = sql("deadline_passed")
+_DEADLINE_NEXT = sql("deadline_next")
+_BY_SEQ = sql("task_by_seq")
+_PURGEABLE = sql("purgeable")
+_PURGES = tuple(sql(name) for name in ("purge_payloads", "purge_turns", "purge_events", "purge_task"))
+
+
+def lose(txn: Txn, operation: Lose) -> str | None:
+    """End a lease without a commit: again, or dead when attempts or losses are used up."""
+    row = txn.row(operation.task)
+    if row is None or row.status != LEASED or row.fence != operation.fence:
+        return None
+    code = "lost" if operation.own else "interrupted"
+    error = {"code": code, "message": operation.reason, "retryable": True}
+    text = json.dumps(error, separators=(",", ":"))
+    used_up = row.attempt >= row.attempts_max if operation.own else row.losses + 1 >= INFRA_LOSSES_MAX_DEFAULT
+    if used_up or row.turns + 1 >= TURNS_PER_TASK_MAX:
+        txn.end_turn(row, "lost", DEAD, error=text)
+        txn.finish(row, DEAD, revoke=False, error=error)
+        return STATUS_NAMES[DEAD]
+    txn.end_turn(row, "lost", QUEUED, error=text)
+    txn.requeue(row, own=operation.own, jitter=operation.jitter, fence_add=1, error=error)
+    return STATUS_NAMES[QUEUED]
+
+
+def cancel(txn: Txn, operation: Cancel) -> dict[str, Any]:
+    """Cancel a task and its open descendants; a terminal task stays as it is.
+
+    Raises:
+        NotFoundError: there is no such task.
+    """
+    row = txn.row(operation.task)
+    if row is None:
+        raise NotFoundError(f"there is no task {operation.task!r}")
+    if row.is_open:
+        txn.finish(row, CANCELLED, revoke=True, error={"code": "cancelled", "message": operation.reason})
+        txn.cancel_descendants(row, f"its ancestor {row.id} was cancelled")
+    return full(txn, operation.task)
+
+
+def expire(txn: Txn, operation: Expire) -> int:
+    """End open tasks whose deadline has passed, and their open descendants."""
+    passed = txn.execute(_PASSED, (txn.now_ms, operation.limit)).fetchall()
+    for (seq,) in passed:
+        row = Row(txn.execute(_BY_SEQ, (seq,)).fetchone())
+        if not row.is_open:
+            continue
+        error = {"code": "expired", "message": "its deadline passed before a turn committed"}
+        txn.finish(row, EXPIRED, revoke=True, error=error)
+        txn.cancel_descendants(row, f"its ancestor {row.id} expired")
+    following = txn.execute(_DEADLINE_NEXT).fetchone()[0]
+    if following is not None:
+        txn.note_deadline(following)
+    return len(passed)
+
+
+def promote(txn: Txn, operation: Promote) -> int:
+    """Let delayed tasks be claimed whose time has come."""
+    rows = txn.execute(_PROMOTE, (txn.now_ms, operation.limit)).fetchall()
+    for agent, held in rows:
+        if not held:
+            txn.counts.move(agent, QUEUED, 0, 1)
+    following = txn.execute(_DUE_NEXT).fetchone()[0]
+    if following is not None:
+        txn.note_due(following)
+    return len(rows)
+
+
+def purge(txn: Txn, operation: Purge) -> int:
+    """Forget the oldest terminal tasks beyond what is kept."""
+    rows = txn.execute(_PURGEABLE, {"kept": operation.kept, "limit": operation.limit}).fetchall()
+    for seq, agent, status in rows:
+        for statement in _PURGES:
+            txn.execute(statement, (seq,))
+        if status == DEAD:
+            txn.counts.move(agent, DEAD, -1)
+    return len(rows)

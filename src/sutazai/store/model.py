@@ -1,0 +1,337 @@
+"""Why it exists: what can be asked of a store, and what it answers, as plain frozen values.
+
+An operation is data; a driver applies it inside a transaction. The same operations run in the simulation, in the
+broker and in the contract suite, so their meaning is written once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+QUEUED, LEASED, WAITING, SUCCEEDED, FAILED, DEAD, CANCELLED, EXPIRED = range(8)
+#: Names of the states on the wire, by their number in the store.
+STATUS_NAMES = ("queued", "leased", "waiting", "succeeded", "failed", "dead", "cancelled", "expired")
+STATUS_NUMBERS = {name: number for number, name in enumerate(STATUS_NAMES)}
+#: The first terminal state; every later one is terminal too.
+TERMINAL_FIRST = SUCCEEDED
+
+
+def is_terminal(status: str) -> bool:
+    """Whether a state on the wire is one that is never left."""
+    return STATUS_NUMBERS[status] >= TERMINAL_FIRST
+
+
+@dataclass(frozen=True, slots=True)
+class NewTask:
+    """A task that is submitted or emitted.
+
+    Attributes:
+        id: identifier; a child's is a hash, so that it is the same on a second execution.
+        agent: whose skill.
+        skill: name.
+        input: JSON text.
+        priority: 0 is first, 9 last; it ages.
+        session: tasks of one session run in order and share state.
+        deadline_ms: from when it is due.
+        delay_ms: not before.
+        idempotency_key: unique per agent.
+        attempts_max: own failures until it is dead.
+        named: the caller chose the identifier, so it may exist already.
+    """
+
+    id: str
+    agent: str
+    skill: str
+    input: str
+    priority: int
+    deadline_ms: int
+    attempts_max: int
+    session: str | None = None
+    delay_ms: int = 0
+    idempotency_key: str | None = None
+    named: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a turn failed.
+
+    Attributes:
+        code: stable name.
+        message: for a person.
+        retryable: whether the same input may succeed later.
+        detail: JSON value, may be None.
+    """
+
+    code: str
+    message: str
+    retryable: bool = True
+    detail: Any = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Write it as callers see it."""
+        found = {"code": self.code, "message": self.message, "retryable": self.retryable}
+        if self.detail is not None:
+            found["detail"] = self.detail
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    """Take tasks, all or none. Reply: list of ``Accepted``."""
+
+    tasks: tuple[NewTask, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Lease the first due task of an agent. Reply: ``Turn`` or None."""
+
+    agent: str
+    ticket: str
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Go on with a step when children are terminal.
+
+    Attributes:
+        tasks: their identifiers; the step gets the results in this order.
+        step: name.
+        carry: JSON text for the step.
+    """
+
+    tasks: tuple[str, ...]
+    step: str
+    carry: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """End a turn, or a part of it. Reply: ``Committed``.
+
+    Attributes:
+        task: identifier.
+        fence: token of the turn.
+        ticket: of the instance that holds the lease.
+        outcome: what the turn came to.
+        result: JSON text, for ``result``.
+        failure: for ``failed``; nothing else of a failed turn is kept.
+        wait: for ``wait``.
+        state: JSON text, None when unchanged.
+        state_version: the version that ``state`` was made from.
+        emits: children.
+        effects: JSON text of the effects journal.
+        jitter: a draw from 0 to 1 for the backoff.
+    """
+
+    task: str
+    fence: int
+    ticket: str
+    outcome: Literal["result", "wait", "checkpoint", "failed"]
+    result: str | None = None
+    failure: Failure | None = None
+    wait: Wait | None = None
+    state: str | None = None
+    state_version: int = 0
+    emits: tuple[NewTask, ...] = ()
+    effects: str | None = None
+    jitter: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Lose:
+    """A lease is over without a commit. Reply: the new status, or None when the fence is not the newest.
+
+    Attributes:
+        task: identifier.
+        fence: token of the turn.
+        own: the agent's own fault: the attempt stays counted. Else it is given back, and a loss is counted.
+        reason: for the history.
+        jitter: a draw from 0 to 1 for the backoff.
+    """
+
+    task: str
+    fence: int
+    own: bool
+    reason: str
+    jitter: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Cancel a task and all its open descendants. Reply: the task as ``Get`` gives it."""
+
+    task: str
+    reason: str = "cancelled by a caller"
+
+
+@dataclass(frozen=True, slots=True)
+class Expire:
+    """End tasks whose deadline has passed. Reply: how many."""
+
+    limit: int = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Promote:
+    """Let delayed tasks be claimed whose time has come. Reply: how many."""
+
+    limit: int = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Purge:
+    """Forget the oldest terminal tasks beyond what is kept. Reply: how many."""
+
+    kept: int
+    limit: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Get:
+    """Read one task. Reply: a JSON object."""
+
+    task: str
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """Read what happened to a task. Reply: list of ``Event``, oldest first."""
+
+    task: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """Read a task and its descendants with their turns. Reply: list of JSON objects."""
+
+    task: str
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class List:
+    """Read tasks, newest first, without input and result. Reply: list of JSON objects."""
+
+    status: str | None
+    agent: str | None
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReadState:
+    """Read a session's state. Reply: ``(version, JSON text)`` or None."""
+
+    agent: str
+    session: str
+
+
+Operation = (
+    Submit | Claim | Commit | Lose | Cancel | Expire | Promote | Purge | Get | Events | Tree | List | ReadState
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A task that is stored.
+
+    Attributes:
+        id: identifier; of the older task when ``duplicate``.
+        status: state now.
+        duplicate: the same submission was stored before.
+    """
+
+    id: str
+    status: str
+    duplicate: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A claimed task, with all that its turn needs. Texts are JSON."""
+
+    task: str
+    agent: str
+    skill: str
+    input: str
+    session: str | None
+    priority: int
+    attempt: int
+    parent: str | None
+    step: str
+    carry: str | None
+    results: list[dict[str, Any]]
+    created_wall_ms: int
+    fence: int
+    deadline_ms: int
+    state: str | None
+    state_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """Answer to a commit.
+
+    Attributes:
+        status: of the task now (of then, when ``duplicate``).
+        duplicate: this turn had been committed before.
+        state_version: of the session's state, 0 without one.
+    """
+
+    status: str
+    duplicate: bool
+    state_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that happened to a task.
+
+    Attributes:
+        task: identifier.
+        agent: whose.
+        seq: 1, 2, … within the task.
+        kind: ``queued``, ``leased``, ``waiting``, ``retry``, or the name of a terminal state.
+        at_wall_ms: when.
+        data: JSON object.
+    """
+
+    task: str
+    agent: str
+    seq: int
+    kind: str
+    at_wall_ms: int
+    data: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A turn that runs, as the store knows it."""
+
+    task: str
+    agent: str
+    fence: int
+    ticket: str
+    pid: int
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What an operation did.
+
+    Attributes:
+        reply: as its class says.
+        events: what happened, in order.
+        revoked: ``(task, fence)`` of leases that others ended: their instances must stop.
+        due_ms: earliest due time it stored, 0 for none.
+        deadline_ms: earliest deadline it stored, 0 for none.
+    """
+
+    reply: Any = None
+    events: list[Event] = field(default_factory=list)
+    revoked: list[tuple[str, int]] = field(default_factory=list)
+    due_ms: int = 0
+    deadline_ms: int = 0

@@ -1,0 +1,121 @@
+"""Why it exists: the broker knows a store by these verbs alone, so that another database can take SQLite's place.
+
+``testing.store_contract`` is what each driver must pass.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from sutazai.errors import StorageFullError
+
+if TYPE_CHECKING:
+    from sutazai.store.counts import Counts
+    from sutazai.store.model import Lease, Operation, Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class ClockReading:
+    """The broker's clock, as it is kept.
+
+    Attributes:
+        broker_ms: its reading.
+        monotonic_ms: the machine's monotonic clock then.
+        wall_ms: the wall clock then.
+        boot: of which boot.
+    """
+
+    broker_ms: int
+    monotonic_ms: int
+    wall_ms: int
+    boot: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoreStatistics:
+    """Sizes and times of a store.
+
+    Attributes:
+        bytes: of the database.
+        wal_bytes: of the log in front of it.
+        commits: since it was opened.
+        commit_ms_p50: of the last commits.
+        commit_ms_p99: the same.
+        checkpoints: of the log, since it was opened.
+        full: the disk is full.
+    """
+
+    bytes: int
+    wal_bytes: int
+    commits: int
+    commit_ms_p50: float
+    commit_ms_p99: float
+    checkpoints: int
+    full: bool
+
+
+class DiskFullError(StorageFullError):
+    """A write of the group met a full disk: the whole group must be rolled back, then room given, then tried again."""
+
+
+class Store(Protocol):
+    """A store of tasks. One user at a time; ``commit`` may be called from another thread while nobody else calls."""
+
+    counts: Counts
+
+    def begin(self) -> None:
+        """Start a group of operations."""
+
+    def apply(self, operation: Operation, now_ms: int, wall_ms: int) -> Outcome:
+        """Do one operation inside the group.
+
+        Raises:
+            RefusedError: it changes nothing; the group goes on.
+            DiskFullError: the whole group must be rolled back.
+        """
+        ...
+
+    def wrote(self) -> bool:
+        """Whether the group has changed anything, so that its commit must reach the disk."""
+        ...
+
+    def commit(self, reading: ClockReading) -> None:
+        """Make the group durable, with the clock's reading.
+
+        Raises:
+            DiskFullError: the group must be rolled back.
+        """
+
+    def rollback(self) -> None:
+        """Forget the group."""
+
+    def relieve(self) -> bool:
+        """Look after a full disk.
+
+        Returns:
+            Whether new submissions may be taken.
+        """
+        ...
+
+    def give_room(self) -> None:
+        """A write met a full disk: free what was set aside."""
+
+    def leases(self) -> list[Lease]:
+        """Turns that were running when the store was opened."""
+        ...
+
+    def timers(self) -> tuple[int, int]:
+        """Earliest due time and earliest deadline, 0 for none."""
+        ...
+
+    def reading(self) -> ClockReading | None:
+        """The last reading of the clock; None in a new store."""
+        ...
+
+    def statistics(self) -> StoreStatistics:
+        """Sizes and times."""
+        ...
+
+    def close(self) -> None:
+        """Let go of it; a group that is open is forgotten."""

@@ -1,0 +1,60 @@
+-- name: event_insert
+-- Write one thing that happened to a task.
+INSERT INTO task_events (task, seq, kind, at_wall_ms, data) VALUES (?, ?, ?, ?, ?);
+
+-- name: events_trim
+-- Keep the newest events of a task.
+DELETE FROM task_events WHERE task = ? AND seq <= ?;
+
+-- name: events_of
+-- What happened to a task, oldest first.
+SELECT seq, kind, at_wall_ms, data FROM task_events WHERE task = ? ORDER BY seq;
+
+-- name: task_full
+-- A task as a caller sees it.
+SELECT seq, id, agent, skill, status, priority, session, held, due_ms, deadline_ms, created_wall_ms, finished_wall_ms,
+       (SELECT p.id FROM tasks AS p WHERE p.seq = tasks.parent) AS parent, depth, awaited, children_open, step, attempt,
+       attempts_max, losses, fence, turns, ticket, pid, leased_wall_ms, idempotency_key, error,
+       (SELECT data FROM payloads WHERE key = tasks.seq * 4) AS input,
+       (SELECT data FROM payloads WHERE key = tasks.seq * 4 + 2) AS result
+FROM tasks WHERE id = ?;
+
+-- name: task_full_by_seq
+-- The same by the place in the order of acceptance.
+SELECT seq, id, agent, skill, status, priority, session, held, due_ms, deadline_ms, created_wall_ms, finished_wall_ms,
+       (SELECT p.id FROM tasks AS p WHERE p.seq = tasks.parent) AS parent, depth, awaited, children_open, step, attempt,
+       attempts_max, losses, fence, turns, ticket, pid, leased_wall_ms, idempotency_key, error,
+       (SELECT data FROM payloads WHERE key = tasks.seq * 4) AS input,
+       (SELECT data FROM payloads WHERE key = tasks.seq * 4 + 2) AS result
+FROM tasks WHERE seq = ?;
+
+-- name: tree_seqs
+-- A task and all that descends from it, parents before children.
+WITH RECURSIVE tree (seq) AS (
+    SELECT seq FROM tasks WHERE id = ?
+    UNION ALL SELECT tasks.seq FROM tasks JOIN tree ON tasks.parent = tree.seq
+)
+SELECT seq FROM tree LIMIT ?;
+
+-- name: turns_of
+-- History of a task, oldest turn first.
+SELECT fence, attempt, step, ticket, pid, started_wall_ms, ended_wall_ms, outcome, checkpoints, effects, error
+FROM turns WHERE task = ? ORDER BY fence;
+
+-- name: list_newest
+-- Tasks, newest first, of any status.
+SELECT seq FROM tasks WHERE (:agent IS NULL OR agent = :agent) ORDER BY seq DESC LIMIT :limit;
+
+-- name: list_open
+-- Tasks of one open status, newest first.
+SELECT seq FROM tasks WHERE status < 3 AND status = :status AND (:agent IS NULL OR agent = :agent)
+ORDER BY seq DESC LIMIT :limit;
+
+-- name: list_succeeded
+-- Tasks that succeeded, newest first.
+SELECT seq FROM tasks WHERE status = 3 AND (:agent IS NULL OR agent = :agent) ORDER BY seq DESC LIMIT :limit;
+
+-- name: list_unsuccessful
+-- Tasks of one terminal status other than success, newest first: dead letters among them.
+SELECT seq FROM tasks WHERE status > 3 AND status = :status AND (:agent IS NULL OR agent = :agent)
+ORDER BY seq DESC LIMIT :limit;

@@ -1,0 +1,57 @@
+-- name: due_next
+-- When the next delayed task becomes due.
+SELECT MIN(due_ms) FROM tasks WHERE status = 0 AND due_ms > 0;
+
+-- name: due_promote
+-- Tasks whose time has come may be claimed.
+UPDATE tasks SET due_ms = 0
+WHERE seq IN (SELECT seq FROM tasks WHERE status = 0 AND due_ms > 0 AND due_ms <= ? ORDER BY due_ms LIMIT ?)
+RETURNING agent, held;
+
+-- name: deadline_next
+-- When the next deadline passes.
+SELECT MIN(deadline_ms) FROM tasks WHERE status < 3;
+
+-- name: deadline_passed
+-- Open tasks whose deadline has passed.
+SELECT seq FROM tasks WHERE status < 3 AND deadline_ms <= ? ORDER BY deadline_ms LIMIT ?;
+
+-- name: leases
+-- Turns that were running when the broker stopped.
+SELECT id, agent, fence, ticket, pid FROM tasks WHERE status = 1 AND deadline_ms IS NOT NULL;
+
+-- name: counts
+-- Tasks by agent and status, and how many of the queued may be claimed now.
+SELECT agent, status, COUNT(*), SUM(status = 0 AND held = 0 AND due_ms = 0) FROM tasks
+WHERE status < 3 OR status = 5 GROUP BY agent, status;
+
+-- name: purgeable
+-- The oldest terminal tasks beyond what is kept, none of them a child of an open task.
+SELECT seq, agent, status FROM tasks
+WHERE seq <= (SELECT MAX(seq) FROM tasks) - :kept AND status >= 3
+  AND NOT EXISTS (SELECT 1 FROM tasks AS p WHERE p.seq = tasks.parent AND p.status < 3)
+ORDER BY seq LIMIT :limit;
+
+-- name: purge_task
+-- Forget a task.
+DELETE FROM tasks WHERE seq = ?;
+
+-- name: purge_payloads
+-- Forget its payloads.
+DELETE FROM payloads WHERE key BETWEEN ?1 * 4 AND ?1 * 4 + 3;
+
+-- name: purge_turns
+-- Forget its turns.
+DELETE FROM turns WHERE task = ?;
+
+-- name: purge_events
+-- Forget its events.
+DELETE FROM task_events WHERE task = ?;
+
+-- name: clock_get
+-- The last reading of the broker's clock.
+SELECT broker_ms, monotonic_ms, wall_ms, boot FROM clock WHERE id = 1;
+
+-- name: clock_put
+-- Keep a reading; part of every transaction that writes.
+INSERT OR REPLACE INTO clock (id, broker_ms, monotonic_ms, wall_ms, boot) VALUES (1, ?, ?, ?, ?);

@@ -1,0 +1,64 @@
+-- name: claim_next
+-- Lease the agent's first due task: one search in the index of ready tasks, whatever the size of the store.
+UPDATE tasks SET status = 1, fence = fence + 1, attempt = attempt + 1, checkpoints = 0, ticket = :ticket, pid = :pid,
+       leased_wall_ms = :wall_ms, events = events + 1
+WHERE seq = (SELECT seq FROM tasks
+             WHERE agent = :agent AND status = 0 AND held = 0 AND due_ms = 0 AND deadline_ms > :now_ms
+             ORDER BY order_key, seq LIMIT 1)
+RETURNING seq, id, skill, session, priority, fence, attempt, step, deadline_ms, created_wall_ms, wait_for, events,
+          (SELECT data FROM payloads WHERE key = tasks.seq * 4) AS input, parent;
+
+-- name: task_id_by_seq
+-- Identifier of a task.
+SELECT id FROM tasks WHERE seq = ?;
+
+-- name: payload_get
+-- Input, carry or result of a task.
+SELECT data FROM payloads WHERE key = ?;
+
+-- name: payload_put
+-- Store one of them.
+INSERT OR REPLACE INTO payloads (key, data) VALUES (?, ?);
+
+-- name: payload_delete
+-- Drop one of them.
+DELETE FROM payloads WHERE key = ?;
+
+-- name: results_of
+-- What became of awaited children, without their results, in any order.
+SELECT seq, id, agent, skill, status, error FROM tasks WHERE id IN (SELECT value FROM json_each(?));
+
+-- name: turn_insert
+-- Write a turn that ended into the history.
+INSERT INTO turns (task, fence, attempt, step, ticket, pid, started_wall_ms, ended_wall_ms, outcome, status,
+                   checkpoints, effects, error)
+VALUES (:task, :fence, :attempt, :step, :ticket, :pid, :started_wall_ms, :wall_ms, :outcome, :status, :checkpoints,
+        :effects, :error);
+
+-- name: turn_committed
+-- Whether this turn was committed before: the same commit again gets the same answer.
+SELECT status FROM turns WHERE task = ? AND fence = ? AND ticket = ? AND outcome IN ('result', 'wait', 'failed');
+
+-- name: task_wait
+-- The turn asked to go on when its children are terminal (at once when they are). Attempts and losses count per step.
+UPDATE tasks SET status = :status, step = :step, wait_for = :wait_for, children_open = :children_open, attempt = 0,
+       losses = 0, events = events + 1, turns = turns + 1, error = NULL
+WHERE seq = :seq AND status = 1;
+
+-- name: children_await
+-- Mark open children whose end the parent waits for; they need not live longer than it.
+UPDATE tasks SET awaited = 1, deadline_ms = MIN(deadline_ms, :deadline_ms)
+WHERE parent = :parent AND status < 3 AND id IN (SELECT value FROM json_each(:ids))
+RETURNING deadline_ms;
+
+-- name: children_named
+-- How many of these identifiers are children of the task.
+SELECT COUNT(*) FROM tasks WHERE parent = ? AND id IN (SELECT value FROM json_each(?));
+
+-- name: task_checkpoint
+-- A turn that runs has committed a part of its work.
+UPDATE tasks SET checkpoints = checkpoints + 1 WHERE seq = ? AND status = 1;
+
+-- name: children_sessions
+-- Sessions that open awaited children belong to, to see whether an ancestor holds one of them.
+SELECT agent, session FROM tasks WHERE id IN (SELECT value FROM json_each(?)) AND session IS NOT NULL AND status < 3;

@@ -1,0 +1,112 @@
+"""Why it exists: taking a task is one rule for callers and for turns: bounds, doubles, its place in a session."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from sutazai.errors import InvalidInputError, QueueFullError
+from sutazai.limits import PRIORITY_AGING_MS, QUEUE_TASKS_MAX
+from sutazai.store.model import QUEUED, STATUS_NAMES, Accepted, NewTask, Submit
+from sutazai.store.queries import sql
+from sutazai.store.txn import INPUT, Row, Txn
+
+_INSERT = sql("task_insert")
+_SAME_ID = sql("task_same_id")
+_SAME_KEY = sql("task_same_key")
+_SESSION_OPEN = sql("session_is_open")
+
+#: Accepted work must be able to finish, so what turns emit may fill the queue beyond the bound of callers.
+EMITTED_TASKS_MAX = 2 * QUEUE_TASKS_MAX
+
+
+def submit(txn: Txn, operation: Submit) -> list[Accepted]:
+    """Store tasks, all or none.
+
+    Raises:
+        QueueFullError: the store holds as many open tasks as it may.
+        InvalidInputError: an identifier or key was used for another task.
+    """
+    if txn.counts.open + len(operation.tasks) > QUEUE_TASKS_MAX:
+        raise QueueFullError(f"{txn.counts.open} tasks are open, the bound is {QUEUE_TASKS_MAX}", 5)
+    return [_submit_one(txn, task) for task in operation.tasks]
+
+
+def _submit_one(txn: Txn, task: NewTask) -> Accepted:
+    if task.idempotency_key is not None:
+        older = txn.execute(_SAME_KEY, (task.agent, task.idempotency_key)).fetchone()
+        if older is not None:
+            return _duplicate(txn, task, older, f"the idempotency key {task.idempotency_key!r}")
+    if task.named:
+        older = txn.execute(_SAME_ID, (task.id,)).fetchone()
+        if older is not None:
+            return _duplicate(txn, task, older, f"the identifier {task.id!r}")
+    insert(txn, task, parent=None)
+    return Accepted(task.id, STATUS_NAMES[QUEUED], duplicate=False)
+
+
+def _duplicate(txn: Txn, task: NewTask, older: tuple[Any, ...], what: str) -> Accepted:
+    seq, name, agent, skill, status, _ = older
+    stored = txn.payload(seq, INPUT)
+    if (agent, skill) != (task.agent, task.skill) or not same_json(stored, task.input):
+        raise InvalidInputError(f"{what} was used for task {name} with another skill or input: choose a new one")
+    return Accepted(name, STATUS_NAMES[status], duplicate=True)
+
+
+def same_json(stored: str | None, given: str) -> bool:
+    """Whether two JSON texts mean the same value."""
+    return stored is not None and (stored == given or json.loads(stored) == json.loads(given))
+
+
+def insert(txn: Txn, task: NewTask, parent: Row | None) -> None:
+    """Store one new task."""
+    held = 0
+    if task.session is not None:
+        held = int(txn.execute(_SESSION_OPEN, (task.agent, task.session)).fetchone() is not None)
+    due_ms = txn.now_ms + task.delay_ms if task.delay_ms > 0 else 0
+    deadline_ms = txn.now_ms + task.delay_ms + task.deadline_ms
+    cursor = txn.execute(
+        _INSERT,
+        {
+            "id": task.id, "agent": task.agent, "skill": task.skill, "priority": task.priority,
+            "order_key": txn.now_ms + task.priority * PRIORITY_AGING_MS, "session": task.session, "held": held,
+            "due_ms": due_ms, "deadline_ms": deadline_ms, "wall_ms": txn.wall_ms,
+            "parent": parent.seq if parent else None, "depth": parent.depth + 1 if parent else 0,
+            "attempts_max": task.attempts_max, "idempotency_key": task.idempotency_key,
+        },
+    )  # fmt: skip
+    seq = cursor.lastrowid or 0
+    txn.put_payload(seq, INPUT, task.input)
+    txn.counts.move(task.agent, QUEUED, 1, int(not held and due_ms == 0))
+    txn.event((seq, task.id, task.agent), 1, "queued", {})
+    txn.note_due(due_ms)
+    txn.note_deadline(deadline_ms)
+
+
+def new_emits(txn: Txn, parent: Row, tasks: tuple[NewTask, ...]) -> list[NewTask]:
+    """Choose of a turn's emitted tasks those that are to be stored; writes nothing.
+
+    A child that exists (an earlier part of the same task emitted it) is left alone, and so is one whose idempotency
+    key was used.
+
+    Raises:
+        InvalidInputError: an identifier belongs to somebody else's task.
+        QueueFullError: even the room for emitted tasks is used up.
+    """
+    if tasks and txn.counts.open + len(tasks) > EMITTED_TASKS_MAX:
+        raise QueueFullError(f"{txn.counts.open} tasks are open, the bound for emitted ones is {EMITTED_TASKS_MAX}", 5)
+    new: dict[str, NewTask] = {}
+    keys = set()
+    for task in tasks:
+        older = txn.execute(_SAME_ID, (task.id,)).fetchone()
+        if older is not None:
+            if older[5] != parent.seq:
+                raise InvalidInputError(f"the emitted identifier {task.id!r} is another task's")
+            continue
+        if task.idempotency_key is not None:
+            key = (task.agent, task.idempotency_key)
+            if key in keys or txn.execute(_SAME_KEY, key).fetchone() is not None:
+                continue
+            keys.add(key)
+        new.setdefault(task.id, task)
+    return list(new.values())
