@@ -1,0 +1,265 @@
+"""Why it exists: the life of an instance: connect, lease a turn, run it, commit it, and go when there is nothing to do.
+
+An instance is never asked to be careful: it may be killed at every line here. What it committed is stored, what it did
+not commit is done again by another one.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sutazai.errors import FencedError, ProtocolError, RefusedError, UnavailableError
+from sutazai.runtime.broker_link import BrokerLink, Identity
+from sutazai.runtime.context import Context, Surroundings
+from sutazai.runtime.execute import TurnCancelledError, describe_error, execute
+from sutazai.runtime.kernel import guard_lives
+from sutazai.runtime.running import SkillRunner
+from sutazai.runtime.turn import Commit, Turn, read_turn
+from sutazai.runtime.watch import DEADLINE, Watcher
+from sutazai.wire.messages import LEASED, OUTCOME_CHECKPOINT, OUTCOME_FAILED
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from sutazai.runtime.log import Log
+    from sutazai.runtime.skill import Agent
+
+PATIENCE_S = 60.0
+_COMMIT_TIMEOUT_S = 20.0
+_COMMIT_GRACE_S = 2.0
+_LEAVE_TIMEOUT_S = 2.0
+_PROTOCOL_ERRORS_MAX = 3
+PARENT_SIGNAL = signal.SIGUSR1
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an instance lives.
+
+    Attributes:
+        broker_socket: where its turns come from.
+        guard_file: tells whether the fleet is still there.
+        keep_ms: idle time after which it offers to hibernate.
+        fleet: name of the fleet.
+        llm_url: of the language model.
+        scratch: its private folder.
+        settings: of the agent.
+    """
+
+    broker_socket: Path
+    guard_file: Path
+    keep_ms: int = 30_000
+    fleet: str = ""
+    llm_url: str = ""
+    scratch: Path = field(default_factory=Path)
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+class Instance:
+    """An agent in memory."""
+
+    def __init__(self, agent: Agent | BaseException, identity: Identity, place: Place, log: Log) -> None:
+        """Take an agent, or what its import raised: then every turn fails with that, so that the caller sees why."""
+        self._agent, self._place, self._log = agent, place, log
+        self._link = BrokerLink(place.broker_socket, identity)
+        self._watcher = Watcher(self._link, log)
+        self._runner = SkillRunner(self._watcher)
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK)
+        self._pid = os.getpid()
+
+    def run(self) -> int:
+        """Work until there is nothing to do, or somebody asks to stop.
+
+        Returns:
+            The process's exit code.
+        """
+        self._prepare()
+        if not self._connect():
+            return 0
+        while not self._watcher.drain:
+            try:
+                message = self._next()
+                if message is None:
+                    if self._may_leave():
+                        return 0
+                    self._link.send({"t": "pull"})  # there is work: the credit may have been lost with a stopped turn
+                elif message["t"] == "turn":
+                    self._turn(read_turn(message))
+                elif message["t"] == "drain":
+                    return 0
+            except UnavailableError:
+                if not self._connect():
+                    return 0
+            except ProtocolError as error:
+                self._log.error("the broker's message makes no sense", error=str(error))
+                self._link.drop()
+        self._may_leave(_LEAVE_TIMEOUT_S)
+        return 0
+
+    def _prepare(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_terminate)
+        signal.signal(PARENT_SIGNAL, self._on_parent_death)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+        os.register_at_fork(after_in_child=self._link.drop)  # a skill's fork must not keep our connection open
+        self._watcher.prepare()
+
+    def _on_terminate(self, _number: int, _frame: FrameType | None) -> None:
+        self._watcher.drain = True
+        os.eventfd_write(self._wake, 1)
+
+    def _on_parent_death(self, _number: int, _frame: FrameType | None) -> None:
+        """Go after this turn when the fleet is gone; the death of ``sutazaid`` alone is repaired by its guard."""
+        lives = guard_lives(self._place.guard_file)
+        if not (os.getppid() != 1 if lives is None else lives):
+            self._watcher.drain = True
+            os.eventfd_write(self._wake, 1)
+
+    def _fleet_is_gone(self) -> bool:
+        return guard_lives(self._place.guard_file) is False or self._watcher.drain
+
+    def _connect(self) -> bool:
+        """Connect without a turn and ask for one; ``False`` when the broker does not come back."""
+        give_up_s = time.monotonic() + PATIENCE_S
+        while not self._watcher.drain:
+            if not self._link.connect_until(None, give_up_s, self._fleet_is_gone):
+                self._log.warning("the broker does not come back; leaving")
+                return False
+            try:
+                self._link.send({"t": "pull"})
+            except UnavailableError:
+                continue
+            return True
+        return False
+
+    def _next(self) -> dict[str, Any] | None:
+        """Wait for a message; ``None`` when the keep time is over or somebody asked to stop."""
+        if self._watcher.arrived:
+            return self._watcher.arrived.popleft()
+        give_up_s = time.monotonic() + self._place.keep_ms / 1_000
+        poller = select.poll()
+        poller.register(self._link.connection, select.POLLIN)
+        poller.register(self._wake, select.POLLIN)
+        while not self._watcher.drain:
+            if (message := self._link.receive(0)) is not None:
+                return message
+            left_ms = round((give_up_s - time.monotonic()) * 1_000)
+            if left_ms <= 0 or not poller.poll(left_ms):
+                return None
+        return None
+
+    def _may_leave(self, timeout_s: float = _COMMIT_TIMEOUT_S) -> bool:
+        """Ask the broker whether the instance may exit; a turn that came meanwhile is kept for the loop."""
+        if not self._link.connected:
+            return True
+        try:
+            reply = self._link.request({"t": "hibernate"}, timeout_s)
+        except RefusedError:
+            return self._watcher.drain
+        except (ProtocolError, UnavailableError):
+            if self._watcher.drain:
+                return True
+            raise
+        return bool(reply["t"] == "bye")
+
+    def _turn(self, turn: Turn) -> None:
+        if isinstance(self._agent, BaseException):
+            self._watcher.drain = True  # the next wake imports again: the code may have been mended
+            self._commit(turn, Commit(OUTCOME_FAILED, error=describe_error(self._agent)), 0, pull=False)
+            return
+        around = Surroundings(
+            settings=self._place.settings,
+            llm_url=self._place.llm_url,
+            fleet=self._place.fleet,
+            scratch=self._place.scratch,
+            log=self._log,
+            is_cancelled=self._watcher.is_stopping,
+            on_progress=self._watcher.progressed,
+            on_checkpoint=lambda context: self._checkpoint(turn, context),
+        )
+        context = Context(turn, around)
+        self._watcher.begin(turn, context)
+        try:
+            commit = execute(self._agent, turn, context, self._runner)
+        except TurnCancelledError as stopped:
+            self._leave_if_forked()
+            self._watcher.end()
+            self._give_up(turn, str(stopped))
+            return
+        self._leave_if_forked()
+        self._watcher.end()
+        self._commit(turn, commit, context.state_version, pull=not self._watcher.drain)
+
+    def _give_up(self, turn: Turn, reason: str) -> None:
+        """Store nothing of a stopped turn; only when the clock here was first, the broker is told that it ended."""
+        self._log.warning("a turn was given up", task=turn.task.id, reason=reason)
+        if reason == DEADLINE:
+            error = {
+                "code": "deadline",
+                "message": "the turn ran until its deadline",
+                "retryable": True,
+                "detail": None,
+            }
+            self._commit(turn, Commit(OUTCOME_FAILED, error=error), 0, pull=not self._watcher.drain)
+        elif not self._watcher.drain:
+            self._link.send({"t": "pull"})
+
+    def _leave_if_forked(self) -> None:
+        """End a process that the skill forked and that came back here: it is not the instance."""
+        if os.getpid() != self._pid:
+            os._exit(0)
+
+    def _checkpoint(self, turn: Turn, context: Context) -> int:
+        emits = [call.wire(turn.task.priority) for call in context.emitted.values()]
+        state = context.changed_state()
+        commit = Commit(OUTCOME_CHECKPOINT, state=state, emits=emits)
+        with self._watcher.paused():
+            reply = self._send_commit(turn, commit, context.state_version, pull=False)
+        if reply["status"] != LEASED:
+            raise TurnCancelledError(f"its checkpoint was refused: the task is {reply['status']}")
+        next_version = context.state_version + (1 if state is not None else 0)
+        return int(reply.get("state_version", next_version))
+
+    def _commit(self, turn: Turn, commit: Commit, state_version: int, *, pull: bool) -> None:
+        try:
+            self._send_commit(turn, commit, state_version, pull=pull)
+        except (FencedError, TurnCancelledError) as error:
+            self._log.warning("a turn's result was not wanted any more", task=turn.task.id, reason=str(error))
+        except RefusedError as error:
+            self._log.error("the broker refused a commit", task=turn.task.id, error=str(error), code=error.code)
+        except ProtocolError as error:
+            self._log.error("the broker cannot read a commit", task=turn.task.id, error=str(error))
+        else:
+            return
+        if pull:
+            self._link.send({"t": "pull"})
+
+    def _send_commit(self, turn: Turn, commit: Commit, state_version: int, *, pull: bool) -> dict[str, Any]:
+        """Send a commit until it is answered, over as many connections as it takes, until the deadline.
+
+        Raises:
+            RefusedError: the broker does not take it.
+            TurnCancelledError: the deadline is over and the broker is still away.
+            ProtocolError: the broker cannot read it.
+        """
+        message = commit.message(turn, state_version, pull=pull)
+        give_up_s = turn.deadline_s + _COMMIT_GRACE_S
+        misread = 0
+        while True:
+            try:
+                return self._link.request(message, _COMMIT_TIMEOUT_S)
+            except UnavailableError:
+                pass
+            except ProtocolError:
+                misread += 1
+                if misread >= _PROTOCOL_ERRORS_MAX:
+                    raise
+            if not self._link.connect_until(turn.held, give_up_s):
+                raise TurnCancelledError("the broker was away until the deadline")

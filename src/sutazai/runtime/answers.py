@@ -1,0 +1,178 @@
+"""Why it exists: a skill asks the fleet's language model in one line, and cannot hang on it past its deadline.
+
+It speaks OpenAI's chat completions over plain HTTP with the standard library, because an instance is too small for
+an HTTP framework. In an ``async`` skill call it with ``await asyncio.to_thread(ctx.llm.chat, …)``.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ValidationError
+
+from sutazai.errors import RefusedError, SkillError, UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from sutazai.runtime.turn import TaskInfo
+
+TIMEOUT_S_MAX = 600.0
+_BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
+_OK = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the model said.
+
+    Attributes:
+        text: as it came.
+        data: the answer as JSON when a schema was given (an instance when the schema is a pydantic model), else
+            ``None``.
+        model: who answered.
+        finish: ``stop``, or ``length`` when ``max_tokens`` cut it off.
+        prompt_tokens: read.
+        completion_tokens: written.
+    """
+
+    text: str
+    data: Any
+    model: str
+    finish: str
+    prompt_tokens: int
+    completion_tokens: int
+
+
+class LlmClient:
+    """Asks the language model of the fleet.
+
+    Args:
+        url: of its chat completions, ``http://127.0.0.1:10104/v1/chat/completions``.
+        task: who asks, for lanes and logs.
+        time_left_s: seconds until the turn's deadline.
+    """
+
+    def __init__(self, url: str, task: TaskInfo, time_left_s: Callable[[], float]) -> None:
+        self._url = urlsplit(url)
+        self._task = task
+        self._time_left_s = time_left_s
+
+    def chat(
+        self,
+        messages: str | Sequence[dict[str, Any]],
+        *,
+        schema: dict[str, Any] | type[BaseModel] | None = None,
+        max_tokens: int = 256,
+        temperature: float = 0.0,
+    ) -> Answer:
+        """Ask, and wait for the whole answer.
+
+        Args:
+            messages: ``[{role, content}]``, or a text that becomes the user's one message.
+            schema: the answer must fit it: a JSON schema or a pydantic model. Bound every field, or a small model may
+                fill ``max_tokens`` with digits.
+            max_tokens: the answer is cut there.
+            temperature: 0 gives the most likely answer.
+
+        Raises:
+            UnavailableError: the server does not answer, is busy, or took longer than the turn's deadline.
+            RefusedError: it refused the request.
+            SkillError: the answer does not fit the schema (it was cut off).
+        """
+        body: dict[str, Any] = {
+            "messages": [{"role": "user", "content": messages}] if isinstance(messages, str) else list(messages),
+            "max_tokens": max_tokens,
+            "temperature": temperature,
+        }
+        if schema is not None:
+            body["response_format"] = {
+                "type": "json_schema",
+                "json_schema": {"name": "answer", "strict": True, "schema": _json_schema(schema)},
+            }
+        return _answer(self._post(body), schema)
+
+    def _post(self, body: dict[str, Any]) -> dict[str, Any]:
+        if not self._url.hostname:
+            raise UnavailableError("this fleet has no language model: SUTAZAI_LLM_URL is not set")
+        left_s = self._time_left_s()
+        if left_s <= 0:
+            raise UnavailableError("the deadline is over: there is no time left to ask the language model")
+        connection = http.client.HTTPConnection(self._url.hostname, self._url.port, timeout=min(left_s, TIMEOUT_S_MAX))
+        headers = {
+            "Content-Type": "application/json",
+            "X-Sutazai-Agent": self._task.agent,
+            "X-Sutazai-Task": self._task.id,
+            "X-Sutazai-Priority": str(self._task.priority),
+        }
+        try:
+            connection.request("POST", self._url.path or "/v1/chat/completions", json.dumps(body), headers)
+            response = connection.getresponse()
+            data = response.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise UnavailableError(f"the language model does not answer: {error or type(error).__name__}") from error
+        finally:
+            connection.close()
+        return _read(response.status, data)
+
+
+def _read(status: int, data: bytes) -> dict[str, Any]:
+    if status in _BUSY:
+        raise UnavailableError(f"the language model is not ready: {status} {_reason(data)}")
+    if status != _OK:
+        raise RefusedError(f"the language model refused: {status} {_reason(data)}")
+    try:
+        reply = json.loads(data)
+    except ValueError as error:
+        raise UnavailableError("the language model's answer is no JSON") from error
+    if not isinstance(reply, dict):
+        raise UnavailableError("the language model's answer is no JSON object")
+    return reply
+
+
+def _reason(data: bytes) -> str:
+    """Take the message out of an error's body, whatever form it has."""
+    try:
+        reply = json.loads(data)
+        error = reply.get("error", reply)
+        return (
+            str(error.get("message") or error.get("detail") or error)[:500] if isinstance(error, dict) else str(error)
+        )
+    except (ValueError, AttributeError):
+        return data[:200].decode(errors="replace")
+
+
+def _json_schema(schema: dict[str, Any] | type[BaseModel]) -> dict[str, Any]:
+    return schema if isinstance(schema, dict) else schema.model_json_schema()
+
+
+def _answer(reply: dict[str, Any], schema: dict[str, Any] | type[BaseModel] | None) -> Answer:
+    try:
+        choice = reply["choices"][0]
+        text = choice["message"]["content"] or ""
+    except (KeyError, IndexError, TypeError) as error:
+        raise UnavailableError("the language model's answer has no choice") from error
+    finish = str(choice.get("finish_reason") or "")
+    usage = reply.get("usage") or {}
+    return Answer(
+        text=text,
+        data=_data(text, finish, schema),
+        model=str(reply.get("model", "")),
+        finish=finish,
+        prompt_tokens=int(usage.get("prompt_tokens") or 0),
+        completion_tokens=int(usage.get("completion_tokens") or 0),
+    )
+
+
+def _data(text: str, finish: str, schema: dict[str, Any] | type[BaseModel] | None) -> Any:
+    if schema is None:
+        return None
+    try:
+        return json.loads(text) if isinstance(schema, dict) else schema.model_validate_json(text)
+    except (ValueError, ValidationError) as error:
+        cut = "; it was cut off: raise max_tokens or bound the schema's fields" if finish == "length" else ""
+        raise SkillError(f"the language model's answer does not fit the schema{cut}: {text[:200]!r}") from error

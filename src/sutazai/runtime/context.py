@@ -1,0 +1,270 @@
+"""Why it exists: a skill gets all that it may touch of the fleet from one object, and nothing from globals.
+
+What a turn says here is kept until it commits: calls, emitted tasks and state are stored together or not at all.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict
+
+import msgspec
+from pydantic_core import to_jsonable_python
+
+from sutazai.errors import NonRetryableError
+from sutazai.ids import child_task_id
+from sutazai.limits import EMITS_PER_TURN_MAX, PRIORITY_LOWEST, STATE_BYTES_MAX, TASK_INPUT_BYTES_MAX
+from sutazai.runtime.flow import Call
+from sutazai.runtime.log import Log
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Unpack
+
+    from sutazai.client import FleetClient
+    from sutazai.runtime.answers import LlmClient
+    from sutazai.runtime.turn import TaskInfo, Turn
+
+_PROGRESS_CHARACTERS_MAX = 500
+
+
+class CallOptions(TypedDict, total=False):
+    """What may be said of a call beyond whom and what.
+
+    Attributes:
+        priority: 0 is the most urgent, 9 the least; without it this task's.
+        deadline_s: seconds from the commit on; without it the agent's default.
+        delay_s: not before so many seconds after the commit.
+        session: tasks of one session run in order and share state.
+        key: sets apart calls of one place whose order may differ when the turn is executed again.
+        idempotency_key: a task that has it already is not stored twice.
+    """
+
+    priority: int
+    deadline_s: float
+    delay_s: float
+    session: str
+    key: str
+    idempotency_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a turn is.
+
+    Attributes:
+        fraction: 0 to 1.
+        text: what it does now.
+    """
+
+    fraction: float
+    text: str = ""
+
+
+@dataclass(slots=True)
+class Surroundings:
+    """What a context needs of the instance it lives in; all parts have harmless defaults, for tests of a skill.
+
+    Attributes:
+        settings: what the manifest hands to the agent.
+        llm_url: of the language model's server.
+        fleet: its name.
+        scratch: private folder.
+        log: where to write.
+        is_cancelled: whether the turn should stop.
+        on_progress: called when there is new progress.
+        on_checkpoint: commits what was done so far; gives the state's new version.
+    """
+
+    settings: dict[str, Any] = field(default_factory=dict)
+    llm_url: str = ""
+    fleet: str = ""
+    scratch: Path = Path()
+    log: Log = field(default_factory=Log)
+    is_cancelled: Callable[[], bool] = lambda: False
+    on_progress: Callable[[], None] = lambda: None
+    on_checkpoint: Callable[[Context], int] | None = None
+
+
+class Context:
+    """What a skill may touch of the fleet. A parameter with this annotation gets it.
+
+    Attributes:
+        task: the task that the skill works for.
+        settings: what the manifest hands to the agent.
+        log: writes JSON lines that name agent and task.
+        emitted: tasks that are stored when the turn commits.
+        progress_now: the last progress; ``None`` when there was none.
+    """
+
+    def __init__(self, turn: Turn, around: Surroundings) -> None:
+        self.task: TaskInfo = turn.task
+        self.settings: dict[str, Any] = around.settings
+        self.log = around.log.bind(agent=turn.task.agent, task=turn.task.id, skill=turn.task.skill)
+        self.emitted: dict[str, Call] = {}
+        self.progress_now: Progress | None = None
+        self._around = around
+        self._deadline_s = turn.deadline_s
+        self._marker = turn.results[0].task if turn.results else ""
+        self._counts: dict[str, int] = {}
+        self._state = turn.state
+        self._state_before = _encoded(turn.state)
+        self.state_version = turn.state_version
+        self._llm: LlmClient | None = None
+        self._fleet: FleetClient | None = None
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """The session's state: change it in place; it is stored when the turn commits.
+
+        Raises:
+            NonRetryableError: the task has no session, so there is nothing to store it under.
+        """
+        if self._state is None:
+            raise NonRetryableError("this task has no session, so it has no state: submit it with a session")
+        return self._state
+
+    def call(self, agent: str, skill: str, input: Any = None, **options: Unpack[CallOptions]) -> Call:  # noqa: A002
+        """Name a task for another agent, to put into a ``Wait``; nothing is sent before the turn commits.
+
+        Raises:
+            NonRetryableError: the input is no JSON object or too large, or an option is out of its bounds.
+        """
+        data = _as_object(input)
+        priority = options.get("priority")
+        if priority is not None and not 0 <= priority <= PRIORITY_LOWEST:
+            raise NonRetryableError(f"a priority is 0 to {PRIORITY_LOWEST}, not {priority}")
+        return Call(
+            id=self._child_id(agent, skill, options.get("key", "")),
+            agent=agent,
+            skill=skill,
+            input=data,
+            priority=priority,
+            session=options.get("session", ""),
+            deadline_ms=round(options.get("deadline_s", 0) * 1_000),
+            delay_ms=round(options.get("delay_s", 0) * 1_000),
+            idempotency_key=options.get("idempotency_key", ""),
+        )
+
+    def emit(self, agent: str, skill: str, input: Any = None, **options: Unpack[CallOptions]) -> str:  # noqa: A002
+        """Hand a task to another agent without waiting for it; it is stored when the turn commits.
+
+        Returns:
+            The task's id.
+
+        Raises:
+            NonRetryableError: as ``call``, or the turn emits more than ``EMITS_PER_TURN_MAX`` tasks.
+        """
+        call = self.call(agent, skill, input, **options)
+        if len(self.emitted) >= EMITS_PER_TURN_MAX:
+            raise NonRetryableError(f"a turn emits at most {EMITS_PER_TURN_MAX} tasks: use ctx.checkpoint() between")
+        self.emitted[call.id] = call
+        return call.id
+
+    @property
+    def llm(self) -> LlmClient:
+        """The fleet's language model."""
+        if self._llm is None:
+            from sutazai.runtime.answers import LlmClient
+
+            self._llm = LlmClient(self._around.llm_url, self.task, self.deadline_left_s)
+        return self._llm
+
+    @property
+    def fleet(self) -> FleetClient:
+        """Facts of the fleet: metrics, conditions, logs, events; read-only."""
+        if self._fleet is None:
+            from sutazai.client import FleetClient
+
+            self._fleet = FleetClient(self._around.fleet or None)
+        return self._fleet
+
+    def progress(self, fraction: float, text: str = "") -> None:
+        """Say how far the turn is; whoever watches the task sees it.
+
+        Args:
+            fraction: 0 to 1; values outside are cut.
+            text: what it does now, for people.
+        """
+        clean = str(text)[:_PROGRESS_CHARACTERS_MAX].encode(errors="replace").decode()
+        self.progress_now = Progress(min(1.0, max(0.0, float(fraction))), clean)
+        self._around.on_progress()
+
+    def deadline_left_s(self) -> float:
+        """Seconds until the task expires; 0 when it has."""
+        return max(0.0, self._deadline_s - time.monotonic())
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the turn should stop: it was cancelled, or its deadline is over."""
+        return self._around.is_cancelled()
+
+    @property
+    def scratch(self) -> Path:
+        """A private folder; it is empty when the instance wakes, and gone when it hibernates."""
+        return self._around.scratch
+
+    def checkpoint(self) -> None:
+        """Store the state and the emitted tasks now; the skill goes on.
+
+        When the turn is lost later, the skill starts again from its beginning with the state of this moment, so it
+        reads in its state what is done.
+
+        Raises:
+            NonRetryableError: the task has no session (then nothing could tell a later execution where to go on).
+            FencedError: the turn belongs to somebody else now.
+        """
+        _ = self.state
+        if self._around.on_checkpoint is None:
+            raise NonRetryableError("there is no broker here to store a checkpoint")
+        self.state_version = self._around.on_checkpoint(self)
+        self._state_before = _encoded(self._state)
+        self.emitted.clear()
+        self._counts.clear()
+
+    def changed_state(self) -> dict[str, Any] | None:
+        """Give the state as JSON when it is another than at the turn's start, else ``None``.
+
+        Raises:
+            NonRetryableError: it is no JSON, or too large.
+        """
+        if self._state is None:
+            return None
+        try:
+            state: dict[str, Any] = to_jsonable_python(self._state)
+            data = _encoded(state)
+        except (ValueError, TypeError, OverflowError, RecursionError) as error:
+            raise NonRetryableError(f"the state is no JSON: {error}") from error
+        if len(data) > STATE_BYTES_MAX:
+            raise NonRetryableError(f"the state has {len(data)} bytes; the limit is {STATE_BYTES_MAX}")
+        return None if data == self._state_before else state
+
+    def _child_id(self, agent: str, skill: str, key: str) -> str:
+        """Name a child by its place: the step, the round (which results it got), the state's version, whom and what.
+
+        The index counts within that place, so a turn that is executed again names the same children, and a step that
+        runs again with other results names new ones.
+        """
+        site = "\x1f".join((self.task.step, self._marker, str(self.state_version), agent, skill, key))
+        index = self._counts.get(site, 0)
+        self._counts[site] = index + 1
+        return child_task_id(self.task.id, site, index)
+
+
+def _encoded(state: dict[str, Any] | None) -> bytes:
+    return b"" if state is None else msgspec.json.encode(state)
+
+
+def _as_object(value: Any) -> dict[str, Any]:
+    try:
+        data = to_jsonable_python({} if value is None else value)
+        size = len(msgspec.json.encode(data))
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise NonRetryableError(f"the input of a call is no JSON: {error}") from error
+    if not isinstance(data, dict):
+        raise NonRetryableError(f"the input of a call is an object of parameters, not {type(value).__name__}")
+    if size > TASK_INPUT_BYTES_MAX:
+        raise NonRetryableError(f"the input of a call has {size} bytes; the limit is {TASK_INPUT_BYTES_MAX}")
+    return data

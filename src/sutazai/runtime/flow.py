@@ -1,0 +1,117 @@
+"""Why it exists: a turn hands work on as data: calls to wait for, the step that goes on, the results that come back.
+
+Nothing here is sent by itself. A turn returns a ``Wait``; it is stored when the turn commits, and the step runs in a
+new turn when all its calls are done.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from sutazai.errors import SkillError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A task that this turn will hand to an agent; made by ``Context.call``.
+
+    Attributes:
+        id: of the task; the same when the turn is executed again.
+        agent: who is asked.
+        skill: what for.
+        input: as JSON.
+        priority: 0 is the most urgent, 9 the least; ``None`` takes over this task's.
+        session: of the other agent; empty for none.
+        deadline_ms: from the commit on; 0 for the agent's default.
+        delay_ms: not before this time after the commit.
+        idempotency_key: beyond the id; empty for none.
+    """
+
+    id: str
+    agent: str
+    skill: str
+    input: dict[str, Any]
+    priority: int | None = None
+    session: str = ""
+    deadline_ms: int = 0
+    delay_ms: int = 0
+    idempotency_key: str = ""
+
+    def wire(self, default_priority: int) -> dict[str, Any]:
+        """Write it as an entry of a commit's ``emits``."""
+        return {
+            "id": self.id,
+            "agent": self.agent,
+            "skill": self.skill,
+            "input": self.input,
+            "priority": default_priority if self.priority is None else self.priority,
+            "session": self.session or None,
+            "delay_ms": self.delay_ms,
+            "deadline_ms": self.deadline_ms or None,
+            "idempotency_key": self.idempotency_key or None,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How a call ended.
+
+    Attributes:
+        task: its id.
+        agent: who was asked.
+        skill: what for.
+        status: ``succeeded``, or how it failed: ``failed``, ``dead``, ``cancelled``, ``expired``.
+        result: what the skill returned, as JSON; ``None`` when it failed.
+        error: ``{code, message, retryable, detail}`` when it failed.
+    """
+
+    task: str
+    agent: str
+    skill: str
+    status: str
+    result: Any = None
+    error: dict[str, Any] | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether it succeeded."""
+        return self.status == "succeeded"
+
+    def require(self) -> Any:
+        """Give the result.
+
+        Raises:
+            SkillError: the call failed; says which and why.
+        """
+        if self.ok:
+            return self.result
+        why = (self.error or {}).get("message") or self.status
+        raise SkillError(f"{self.agent}.{self.skill} {self.status}: {why}")
+
+
+@dataclass(frozen=True, slots=True)
+class Wait(Generic[T]):
+    """What a skill or step returns to wait for other agents: ``return Wait(calls, then=collect, carry={…})``.
+
+    The turn commits and frees its memory; ``then`` runs in a new turn when every call is done, failed ones too.
+
+    Attributes:
+        calls: from ``Context.call``; their order is the order of the results.
+        then: a function marked with ``@agent.step``, or its name.
+        carry: handed to the step as it is; JSON.
+    """
+
+    calls: Sequence[Call]
+    then: Callable[..., Any] | str
+    carry: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def step(self) -> str:
+        """Name of the step that goes on."""
+        return self.then if isinstance(self.then, str) else self.then.__name__

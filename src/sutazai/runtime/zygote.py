@@ -1,0 +1,305 @@
+"""Why it exists: an agent wakes by a fork of a process that has imported and warmed everything, in milliseconds.
+
+``python -m sutazai.runtime.zygote`` is the root zygote. It forks the members (``python-0`` …), each of which pre-loads
+its family once more and forks instances. A zygote has one thread and no event loop, keeps of root only the right to
+change the user, never reads task data, and needs ``sutazaid`` only to be told what to fork. It forks twice, so that an
+instance is a child of ``sutazaid`` and outlives its zygote.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import struct
+import sys
+import time
+import traceback
+from typing import TYPE_CHECKING, Any
+
+from sutazai.errors import ConfigError, HostError, ProtocolError, SutazaiError, UnavailableError
+from sutazai.paths import FleetPaths
+from sutazai.runtime import kernel, privileges
+from sutazai.runtime.families import preload
+from sutazai.runtime.instance import GUARD_FILE, Fleet, Order, live
+from sutazai.runtime.loader import agent_file
+from sutazai.runtime.log import Log
+from sutazai.runtime.supervisor_link import SupervisorLink
+from sutazai.wire.planfacts import AgentFacts, WorkerFacts, agents_of, load_plan, workers_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+ROOT = "zygote"
+_PID = struct.Struct("i")
+_FLEET_GONE = 0
+_NOT_WANTED = 1
+_REGISTER_ID = 1
+
+
+class TooManyThreadsError(HostError):
+    """A process with more than one thread must not fork: the other threads' locks would stay locked in the child."""
+
+    code = "too-many-threads"
+
+
+def fork_twice(child: Callable[[], int]) -> int:
+    """Fork a process that is not our child but our parent's (or the next subreaper's).
+
+    Args:
+        child: runs in it; gives its exit code.
+
+    Returns:
+        The new process's id.
+
+    Raises:
+        TooManyThreadsError: this process has more than one thread.
+        OSError: the kernel refuses.
+    """
+    if (threads := kernel.thread_count()) != 1:
+        raise TooManyThreadsError(f"a zygote with {threads} threads does not fork; a pre-loaded module started one")
+    reader, writer = os.pipe()
+    middle = os.fork()
+    if middle == 0:
+        _middle(child, reader, writer)
+    os.close(writer)
+    try:
+        data = os.read(reader, _PID.size)
+    finally:
+        os.close(reader)
+        os.waitpid(middle, 0)
+    if len(data) != _PID.size:
+        raise OSError("the fork did not succeed: no process or no memory left")
+    return int(_PID.unpack(data)[0])
+
+
+def _middle(child: Callable[[], int], reader: int, writer: int) -> None:
+    try:
+        pid = os.fork()
+        if pid == 0:
+            os.close(reader)
+            os.close(writer)
+            _run(child)
+        os.write(writer, _PID.pack(pid))
+    finally:
+        os._exit(0)
+
+
+def _run(child: Callable[[], int]) -> None:
+    code = 70
+    try:
+        code = child()
+    except BaseException:  # noqa: BLE001 nothing may climb back into the zygote's own loop
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def settle() -> None:
+    """Keep the garbage collector off the pages that children will share."""
+    gc.disable()
+    gc.collect()
+    gc.freeze()
+
+
+class Post:
+    """What root and members have in common: stand at ``sutazaid``'s socket and do what it says.
+
+    Args:
+        name: as ``sutazaid`` knows this worker.
+        fleet: shared facts.
+        pre_ms: how long importing and warming took.
+    """
+
+    def __init__(self, name: str, fleet: Fleet, pre_ms: int) -> None:
+        self.name, self.fleet, self.pre_ms = name, fleet, pre_ms
+        self._log = Log({"worker": name}, descriptor=2)
+        self.link = SupervisorLink(fleet.paths.supervisor_socket, fleet.paths.run / GUARD_FILE)
+
+    def serve(self) -> int:
+        """Work until the fleet is gone; returns the exit code."""
+        while self.link.connect():
+            try:
+                self._register()
+                while True:
+                    message = self.link.receive()
+                    if "push" in message:
+                        self.handle(message)
+                    elif message.get("ok") is False:
+                        self._log.warning("sutazaid refused", error=message.get("error"))
+                        if message.get("id") == _REGISTER_ID:
+                            return _NOT_WANTED  # nobody would limit or watch this process
+            except UnavailableError:
+                continue
+            except ProtocolError as error:
+                self._log.error("sutazaid's message makes no sense", error=str(error))
+        self._log.warning("the fleet is gone; leaving")
+        return _FLEET_GONE
+
+    def _register(self) -> None:
+        self.link.send({"op": "hello", "process": self.name})
+        threads = kernel.thread_count()
+        facts = {"worker": self.name, "pid": os.getpid(), "pre_ms": self.pre_ms, "threads": threads}
+        self.link.send({"op": "register", "id": _REGISTER_ID, **facts})
+
+    def handle(self, message: dict[str, Any]) -> None:
+        """Do what a push says."""
+
+
+class Member(Post):
+    """A worker: it has its family in memory and forks instances."""
+
+    def __init__(self, name: str, fleet: Fleet, pre_ms: int) -> None:
+        super().__init__(name, fleet, pre_ms)
+        self._agents: dict[str, AgentFacts] = {}
+        self._plan_seen: tuple[int, int] = (0, 0)
+        self._obstacles: dict[str, str] = {}
+
+    def handle(self, message: dict[str, Any]) -> None:
+        """Fork an instance when told to."""
+        if message["push"] != "fork":
+            return
+        pipe = self.link.take_descriptor() if message.get("cgroup_wait", True) else -1
+        ticket = str(message.get("ticket", ""))
+        try:
+            if message.get("cgroup_wait", True) and pipe < 0:
+                raise ProtocolError("the order to fork came without its pipe")
+            order = self._order(message, ticket, pipe)
+            pid = fork_twice(lambda: live(order, self.fleet))
+        except (SutazaiError, OSError) as error:
+            self.link.send({"op": "fork-failed", "ticket": ticket, "error": str(error)})
+        else:
+            self.link.send({"op": "forked", "ticket": ticket, "pid": pid, "uid": order.uid or os.geteuid()})
+        finally:
+            if pipe >= 0:
+                os.close(pipe)
+
+    def _order(self, message: dict[str, Any], ticket: str, pipe: int) -> Order:
+        name = str(message.get("agent", ""))
+        facts = self._facts(name)
+        uid = int(message.get("uid") or 0)
+        if uid > 0 and self._obstacle(facts, uid):
+            uid = 0
+        return Order(facts=facts, ticket=ticket, token=str(message.get("token", "")), uid=uid, pipe=pipe)
+
+    def _facts(self, name: str) -> AgentFacts:
+        """Find an agent's facts, from the plan that is in force now."""
+        path = self.fleet.paths.plan
+        try:
+            stat = path.stat()
+        except OSError as error:
+            raise ConfigError(f"cannot read the plan: {error.strerror}", path=str(path)) from error
+        if (seen := (stat.st_mtime_ns, stat.st_ino)) != self._plan_seen:
+            self._agents = agents_of(load_plan(path), str(path))
+            self._plan_seen = seen
+            self._obstacles.clear()
+        if name not in self._agents:
+            raise ConfigError(f"the plan has no agent {name!r}", path=str(path))
+        return self._agents[name]
+
+    def _obstacle(self, facts: AgentFacts, uid: int) -> str:
+        """Say what an unprivileged instance of an agent could not read; asked once for each agent and plan."""
+        if os.geteuid() != 0:
+            return "not root"
+        if facts.name not in self._obstacles:
+            paths = privileges.needed_paths(agent_file_or_folder(facts))
+            found = privileges.unreadable([*paths, self.fleet.scratch], uid)
+            self._obstacles[facts.name] = found
+            text = f"{facts.name} runs as root: user {uid} cannot read {found}; `sutazai doctor` says how to mend it"
+            self.link.send(
+                {
+                    "op": "condition",
+                    "name": "PrivilegesNotDropped",
+                    "subject": facts.name,
+                    "active": bool(found),
+                    "text": text if found else "",
+                }
+            )
+        return self._obstacles[facts.name]
+
+
+def agent_file_or_folder(facts: AgentFacts) -> Path:
+    """Find an agent's file; where there is none, the path itself: the import will say what is wrong."""
+    from pathlib import Path
+
+    try:
+        return agent_file(Path(facts.module))
+    except ConfigError:
+        return Path(facts.module)
+
+
+class RootZygote(Post):
+    """Forks the members."""
+
+    def handle(self, message: dict[str, Any]) -> None:
+        """Fork a member when told to."""
+        if message["push"] != "member":
+            return
+        name = str(message.get("worker", ""))
+        try:
+            workers = workers_of(load_plan(self.fleet.paths.plan))
+            fork_twice(lambda: self._member(workers.get(name, WorkerFacts(name))))
+        except (SutazaiError, OSError) as error:
+            self._log.error("cannot fork a worker", member=name, error=str(error))
+            condition = {"name": "WorkerCannotFork", "subject": name, "active": True, "text": str(error)}
+            self.link.send({"op": "condition", **condition})
+
+    def _member(self, worker: WorkerFacts) -> int:
+        self.link.close()
+        kernel.set_name(worker.name)
+        kernel.set_command_line(f"sutazai: worker {worker.name} ({worker.family})")
+        os.environ["SUTAZAI_PROCESS"] = worker.name
+        return Member(worker.name, self.fleet, load(worker.family, worker.preload, worker.name)).serve()
+
+
+def load(family: str, modules: tuple[str, ...], name: str) -> int:
+    """Import and warm, then settle; gives the milliseconds it took."""
+    began = time.monotonic()
+    try:
+        missing = preload([family], modules)
+    except ConfigError as error:
+        missing = [str(error)]
+    for text in missing:
+        Log({"worker": name}, descriptor=2).warning("not pre-loaded", error=text)
+    settle()
+    return round((time.monotonic() - began) * 1_000)
+
+
+def scratch_root(paths: FleetPaths) -> Path:
+    """Make the folder of scratch folders where every user can reach it: in the state folder, else the run folder."""
+    for folder in (paths.state / "scratch", paths.run / "scratch"):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            folder.chmod(0o1777)
+        except OSError:
+            continue
+        if all(parent.stat().st_mode & 0o001 for parent in folder.parents):
+            return folder
+    return paths.state / "scratch"
+
+
+def main() -> int:
+    """Run the root zygote of the fleet that ``SUTAZAI_FLEET`` names."""
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[variable] = "1"  # a numerical library must not start threads here
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    kernel.use_one_arena()
+    name = os.environ.get("SUTAZAI_FLEET", "")
+    if not name:
+        sys.stderr.write("SUTAZAI_FLEET is not set: this process is started by sutazaid\n")
+        return 2
+    paths = FleetPaths.of(name)
+    fleet = Fleet(name, paths, scratch_root(paths), os.environ.get("SUTAZAI_LLM_URL", ""))
+    kernel.set_name(ROOT)
+    pre_ms = load("base", (), ROOT)
+    if os.geteuid() == 0:
+        owned = paths.state.exists() and paths.state.stat().st_uid == 0
+        own = (kernel.CAP_SETUID, kernel.CAP_SETGID)
+        kernel.keep_capabilities(own if owned else (*own, kernel.CAP_DAC_OVERRIDE))
+    return RootZygote(ROOT, fleet, pre_ms).serve()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
