@@ -74,9 +74,9 @@ def _port_in_range(manifest: Manifest, mistakes: Mistakes, wanted: tuple[int, st
     ranges = [manifest.port_ranges[key] for key in allowed]
     if any(number in entry for entry in ranges):
         return
-    kind = "service" if is_service else "agent"
+    kind = "a service" if is_service else "an agent"
     text = ", ".join(f"{entry.first}-{entry.last} ({entry.name})" for entry in ranges)
-    mistakes.add(f"port {number} of {name} is outside the range of a {kind}", place, f"use {text}")
+    mistakes.add(f"port {number} of {name} is outside the range of {kind}", place, f"use {text}")
 
 
 def _pools(manifest: Manifest, mistakes: Mistakes) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 PIDS_DEFAULT = 256
 PIDS_MAX = 1_000_000
 CPU_WEIGHT_MAX = 10_000
+UNKNOWN_PORT = -1  # it was wrong, and that has been said
 READY_KINDS = ("http", "tcp", "unix", "exit", "notify", "none")
 PROBE_KINDS = ("http", "tcp", "unix", "none")
 PLACEHOLDERS = ("python", "port", "state", "fleet", "folder")
@@ -200,7 +201,7 @@ def _check_port(section: Section, ports: tuple[ServicePort, ...]) -> int:
         if text in {port.name, str(port.number)}:
             return port.number
     section.add("port", f"the service has no port {text!r}", one_of(text, [port.name for port in ports]))
-    return 0
+    return UNKNOWN_PORT
 
 
 def _checked(section: Section, key: str, kind: str, check: Check, port: int, path: str) -> Check:
@@ -209,7 +210,7 @@ def _checked(section: Section, key: str, kind: str, check: Check, port: int, pat
         kind = "none"
     return Check(
         kind=kind,  # type: ignore[arg-type]  # out of the kinds of the caller
-        port=port if kind in {"tcp", "http"} else 0,
+        port=port if kind in {"tcp", "http"} and port != UNKNOWN_PORT else 0,
         path=path,
         timeout_ms=check.timeout_ms,
         interval_ms=check.interval_ms,

@@ -10,11 +10,21 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from sutazai.errors import ConfigError
-from sutazai.limits import LOG_BYTES_MAX_DEFAULT, LOG_FILES_KEPT, STOP_GRACE_MS_DEFAULT
+from sutazai.limits import (
+    CRASH_LOOP_COUNT,
+    CRASH_LOOP_WINDOW_MS,
+    LOG_BYTES_MAX_DEFAULT,
+    LOG_FILES_KEPT,
+    RESTART_BASE_MS,
+    RESTART_CAP_MS,
+    STOP_GRACE_MS_DEFAULT,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PLAN_VERSION = 1
 T = TypeVar("T")
@@ -238,6 +248,23 @@ class Pool:
 
 
 @dataclass(frozen=True, slots=True)
+class Restart:
+    """How a process that ended is started again.
+
+    Attributes:
+        base_ms: wait before the first restart; doubles each time.
+        cap_ms: longest wait.
+        crash_loop_count: ends within the window that raise ``CrashLoop``.
+        crash_loop_window_ms: the window.
+    """
+
+    base_ms: int = RESTART_BASE_MS
+    cap_ms: int = RESTART_CAP_MS
+    crash_loop_count: int = CRASH_LOOP_COUNT
+    crash_loop_window_ms: int = CRASH_LOOP_WINDOW_MS
+
+
+@dataclass(frozen=True, slots=True)
 class PlanFile:
     """All that ``sutazaid`` needs to bring a fleet up, also after a reboot.
 
@@ -255,6 +282,7 @@ class PlanFile:
         instance_uid_first: first of the uids for instance slots; 0 keeps ``sutazaid``'s uid.
         headroom_bytes: ``MemAvailable`` below which nothing new starts.
         manifest: absolute path of the manifest, for messages.
+        restart: how processes that ended are started again.
         version: of this format.
     """
 
@@ -271,6 +299,7 @@ class PlanFile:
     instance_uid_first: int = 0
     headroom_bytes: int = 0
     manifest: str = ""
+    restart: Restart = field(default_factory=Restart)
     version: int = PLAN_VERSION
 
     def dump(self, path: Path) -> None:
@@ -316,6 +345,7 @@ class PlanFile:
                     "processes": [_build_process(entry) for entry in data["processes"]],
                     "workers": [_build(Worker, entry) for entry in data.get("workers", [])],
                     "agents": [_build(Agent, entry) for entry in data.get("agents", [])],
+                    "restart": Restart(**data.get("restart", {})),
                 }
             )
         except (TypeError, KeyError) as error:
