@@ -1,0 +1,389 @@
+"""Why it exists: an agent occupies memory only by a ticket, inside its own group, and its end is never missed.
+
+One instance: ticket → fork by a worker (the child blocks on a pipe) → group → placed → released → watched → ended with
+all it forked → group removed → ticket freed. The broker hears of the beginning and of the end. Nothing about it is
+written to disk: the group's name says agent and ticket, the token is computed from the ticket.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from sutazai.errors import HostError, NotFoundError, ProtocolError
+from sutazai.host import procfs
+from sutazai.ids import new_id
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sutazai.supervisor.alarms import Alarms
+    from sutazai.supervisor.cells import Cells
+    from sutazai.supervisor.contract import Agent
+    from sutazai.supervisor.gate import Gate
+    from sutazai.supervisor.lines import Connection, LineServer, Request
+    from sutazai.supervisor.loop import Loop, Timer
+    from sutazai.supervisor.reaper import Exit, Reaper
+    from sutazai.supervisor.slots import Slots, Tokens
+    from sutazai.supervisor.workers import Workers
+
+FORK_WAIT_MS = 5_000
+TERM_GRACE_MS = 2_000
+BROKER = "broker"
+SIGTERM, SIGKILL = 15, 9
+
+
+@dataclass(slots=True)
+class Instance:
+    """One agent in memory.
+
+    Attributes:
+        ticket: its admission, also the key.
+        agent: what the plan says.
+        worker: who forked it.
+        group: path of its cgroup.
+        uid: of its slot, 0 when it is not dropped.
+        state: of its life.
+        pid: 0 before the fork is confirmed.
+        started_wall_ms: when it was released.
+        go_fd: write end of the pipe that it blocks on, -1 after the release.
+        doomed_by: why ``sutazaid`` ends it, empty when it does not.
+        own: whether its end counts as its own failure.
+    """
+
+    ticket: str
+    agent: Agent
+    worker: str
+    group: str
+    uid: int
+    state: Literal["forking", "running", "ending"] = "forking"
+    pid: int = 0
+    started_wall_ms: int = 0
+    go_fd: int = -1
+    timer: Timer | None = None
+    doomed_by: str = ""
+    own: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceTools:
+    """What ``Instances`` works with."""
+
+    loop: Loop
+    server: LineServer
+    alarms: Alarms
+    cells: Cells
+    gate: Gate
+    reaper: Reaper
+    workers: Workers
+
+
+class Instances:
+    """All agents in memory.
+
+    Attributes:
+        live: by ticket.
+        waiting: agents whose wake was answered "wait".
+    """
+
+    def __init__(self, tools: InstanceTools, tokens: Tokens, slots: Slots) -> None:
+        self.live: dict[str, Instance] = {}
+        self.waiting: dict[str, str] = {}
+        self._agents: dict[str, Agent] = {}
+        self._tools = tools
+        self._tokens = tokens
+        self._slots = slots
+        self._stopping = False
+        self._on_empty: list[Callable[[], None]] = []
+
+    def set_agents(self, agents: list[Agent]) -> None:
+        """Take over which agents exist; instances of changed or removed ones finish their turn and end."""
+        fresh = {agent.name: agent for agent in agents}
+        for instance in list(self.live.values()):
+            if fresh.get(instance.agent.name) != instance.agent:
+                self.end(instance.ticket, "its agent was changed", own=False)
+        self._agents = fresh
+
+    def pool_of(self, agent: str) -> str:
+        """Name the pool of an agent; empty when there is no such agent."""
+        return self._agents[agent].pool if agent in self._agents else ""
+
+    # Waking
+
+    def wake(self, name: str, want: int) -> tuple[str, str, list[str]]:
+        """Start instances of an agent.
+
+        Args:
+            name: of the agent.
+            want: how many more are wanted; forks under way are counted in, so asking again is harmless.
+
+        Returns:
+            ``yes``, ``wait`` or ``no``; why; the tickets of all forks under way.
+        """
+        agent = self._agents.get(name)
+        if agent is None:
+            return "no", f"there is no agent {name!r}", []
+        if self._stopping:
+            return "no", "the fleet is stopping", []
+        why = ""
+        forking = [each.ticket for each in self.live.values() if each.agent.name == name and each.state == "forking"]
+        while len(forking) < want and not why:
+            ticket, why = self._wake_one(agent)
+            if ticket:
+                forking.append(ticket)
+        if why:
+            self.waiting[name] = why
+        return ("yes" if forking else "wait"), why, forking
+
+    def _wake_one(self, agent: Agent) -> tuple[str, str]:
+        if sum(each.agent.name == agent.name for each in self.live.values()) >= agent.instances_max:
+            return "", f"{agent.name} has its {agent.instances_max} instances"
+        members = self._tools.workers.for_family(agent.family)
+        if not members:
+            return "", f"no worker of the family {agent.family} is ready"
+        ticket = new_id("k")
+        group = self._tools.cells.path(agent.pool, f"{agent.name}.{ticket}")
+        admission = self._tools.gate.ask_instance(agent, ticket, group)
+        if not admission.ticket:
+            if admission.short:
+                self._tools.alarms.raise_("ResourceExhausted", agent.name, admission.why)
+            return "", admission.why
+        worker, connection = min(members, key=lambda each: sum(i.worker == each[0] for i in self.live.values()))
+        instance = Instance(ticket, agent, worker, group, self._slots.take())
+        self.live[ticket] = instance
+        self._fork(instance, connection)
+        return ticket, ""
+
+    def _fork(self, instance: Instance, connection: Connection) -> None:
+        """Ask the worker, and make the group while it forks."""
+        tools = self._tools
+        read_fd, instance.go_fd = os.pipe2(os.O_CLOEXEC)
+        message = {
+            "push": "fork",
+            "ticket": instance.ticket,
+            "agent": instance.agent.name,
+            "token": self._tokens.of(instance.ticket),
+            "uid": instance.uid,
+            "cgroup_wait": True,
+        }
+        connection.send(message, read_fd)
+        os.close(read_fd)
+        instance.timer = tools.loop.after(
+            FORK_WAIT_MS, lambda: self._fork_failed(instance, f"no answer from {instance.worker} in {FORK_WAIT_MS} ms")
+        )
+        try:
+            tools.cells.ensure(instance.agent.name, instance.group, instance.agent.limits)
+            tools.cells.groups.prepare()
+        except HostError as error:
+            self._fork_failed(instance, str(error))
+
+    def forked(self, request: Request) -> None:
+        """A worker has forked: put the child into its group and let it go.
+
+        Raises:
+            NotFoundError: the ticket is over; the child reads end-of-file and ends.
+            ProtocolError: the ticket is another worker's.
+        """
+        instance = self._of_worker(request)
+        pid = request.number("pid", 0)
+        tools = self._tools
+        try:
+            tools.cells.groups.place(instance.group, pid)
+            os.write(instance.go_fd, b"g")
+        except (HostError, OSError) as error:
+            self._fork_failed(instance, f"pid {pid} cannot be placed: {error}")
+            return
+        self._close_pipe(instance)
+        instance.pid, instance.state = pid, "running"
+        instance.started_wall_ms = tools.loop.clock.wall_ms()
+        tools.gate.bind(instance.ticket, instance.group)
+        tools.reaper.watch(pid, lambda ended: self._on_exit(instance, ended))
+        tools.alarms.clear("ResourceExhausted", instance.agent.name)
+        self._tell("ticket", **self._ticket(instance))
+
+    def fork_failed(self, request: Request) -> None:
+        """A worker could not fork.
+
+        Raises:
+            NotFoundError: the ticket is over.
+            ProtocolError: the ticket is another worker's.
+        """
+        self._fork_failed(self._of_worker(request), str(request.body.get("error", "no reason was given")))
+
+    def _of_worker(self, request: Request) -> Instance:
+        instance = self.live.get(request.text("ticket"))
+        if instance is None or instance.state != "forking":
+            raise NotFoundError("this ticket is over")
+        if request.connection.process != instance.worker:
+            raise ProtocolError(f"this ticket was given to {instance.worker}")
+        return instance
+
+    def worker_lost(self, worker: str) -> None:
+        """A worker's connection has closed: forks that it has not confirmed have failed."""
+        for instance in list(self.live.values()):
+            if instance.worker == worker and instance.state == "forking":
+                self._fork_failed(instance, f"{worker} is gone")
+
+    def _fork_failed(self, instance: Instance, why: str) -> None:
+        if instance.state != "forking":
+            return
+        instance.own = False
+        self._close_pipe(instance)
+        self._ending(instance, "fork-failed", -1, why)
+
+    # Ending
+
+    def end(self, ticket: str, why: str, *, own: bool, at_once: bool = False) -> None:
+        """End an instance: let it finish (SIGTERM) and kill it after a grace, or kill it at once.
+
+        Raises:
+            NotFoundError: there is no such instance.
+        """
+        instance = self.live.get(ticket)
+        if instance is None:
+            raise NotFoundError(f"there is no instance with the ticket {ticket!r}")
+        if instance.state == "forking":
+            self._fork_failed(instance, why)
+        elif instance.state == "running":
+            instance.doomed_by, instance.own = why, own
+            self._tools.cells.groups.thaw(instance.group)
+            if at_once:
+                self._tools.cells.groups.kill(instance.group)
+            else:
+                self._tools.reaper.signal(instance.pid, SIGTERM)
+                instance.timer = self._tools.loop.after(
+                    TERM_GRACE_MS, lambda: self._tools.cells.groups.kill(instance.group)
+                )
+
+    def drain(self, grace_ms: int, then: Callable[[], None]) -> None:
+        """Start none any more; let all finish their turn, end what is left after the grace, and call back."""
+        self._stopping = True
+        self._tell("drain")
+        for instance in list(self.live.values()):
+            if instance.state == "forking":
+                self._fork_failed(instance, "the fleet is stopping")
+            else:
+                instance.own = False
+        if not self.live:
+            then()
+            return
+        self._on_empty.append(then)
+        self._tools.loop.after(grace_ms, self._end_all)
+
+    def _end_all(self) -> None:
+        for ticket in list(self.live):
+            self.end(ticket, "the fleet is stopping", own=False)
+
+    def _on_exit(self, instance: Instance, ended: Exit) -> None:
+        if instance.state == "ending":
+            return
+        usage = self._tools.cells.groups.usage(instance.group)
+        status = -1 if ended.status is None else ended.status
+        if instance.doomed_by:
+            reason = "killed"
+        elif usage.oom_kills:
+            reason = "oom"
+            self._tools.alarms.raise_(
+                "OomKilled",
+                instance.agent.name,
+                f"an instance went over its {instance.agent.limits.memory_bytes} bytes",
+            )
+        else:
+            reason = "ok" if status == 0 else "signal" if status < 0 and ended.status is not None else "error"
+        self._ending(instance, reason, status, instance.doomed_by)
+
+    def _ending(self, instance: Instance, reason: str, status: int, why: str) -> None:
+        if instance.timer is not None:
+            instance.timer.cancel()
+        instance.state = "ending"
+        self._tools.cells.end(instance.group, lambda: self._gone(instance, reason, status, why))
+
+    def _gone(self, instance: Instance, reason: str, status: int, why: str) -> None:
+        if self.live.pop(instance.ticket, None) is None:
+            return
+        self._slots.give_back(instance.uid)
+        self._tell(
+            "exit",
+            ticket=instance.ticket,
+            agent=instance.agent.name,
+            pid=instance.pid,
+            reason=reason,
+            status=status,
+            own=instance.own,
+            why=why,
+        )
+        self._tools.gate.release(instance.ticket)
+        if not self.live:
+            waiting, self._on_empty = self._on_empty, []
+            for callback in waiting:
+                callback()
+
+    # What the broker hears
+
+    def room(self) -> None:
+        """Tell the broker that waiting wakes may be asked again."""
+        if self._tools.server.named(BROKER) is None:
+            return
+        waiting, self.waiting = self.waiting, {}
+        for agent in waiting:
+            self._tell("room", agent=agent)
+
+    def tell_all_tickets(self) -> None:
+        """The broker has (re)connected: it learns which instances live."""
+        running = [self._ticket(each) for each in self.live.values() if each.state == "running"]
+        self._tell("tickets", tickets=running)
+
+    def _ticket(self, instance: Instance) -> dict[str, Any]:
+        return {
+            "ticket": instance.ticket,
+            "agent": instance.agent.name,
+            "token": self._tokens.of(instance.ticket),
+            "uid": instance.uid,
+            "pid": instance.pid,
+        }
+
+    def _tell(self, kind: str, **fields: Any) -> None:
+        if (broker := self._tools.server.named(BROKER)) is not None:
+            broker.push(kind, **fields)
+
+    def _close_pipe(self, instance: Instance) -> None:
+        if instance.timer is not None:
+            instance.timer.cancel()
+        if instance.go_fd >= 0:
+            os.close(instance.go_fd)
+            instance.go_fd = -1
+
+    # After a restart of sutazaid
+
+    def rebuild(self, group: str, name: str) -> bool:
+        """Recognise an instance by the name of its group; False when it is none that may go on.
+
+        The child that was never released ends by itself: its pipe has no writer any more.
+        """
+        agent_name, dot, ticket = name.rpartition(".")
+        agent = self._agents.get(agent_name)
+        identities = [found for pid in self._tools.cells.groups.pids(group) if (found := procfs.identity(pid))]
+        if agent is None or not dot or not ticket.startswith("k_") or not identities:
+            return False
+        main = min(identities, key=lambda each: each.start_ticks)
+        uid = procfs.uid(main.pid) or 0
+        instance = Instance(ticket, agent, self._tools.workers.name_of_family(agent.family), group, uid, "running")
+        instance.pid = main.pid
+        instance.started_wall_ms = started_wall_ms(main, self._tools.loop.clock.wall_ms())
+        self._slots.mark(uid)
+        self.live[ticket] = instance
+        self._tools.gate.rebuild_instance(agent, ticket, group)
+        self._tools.reaper.watch(main.pid, lambda ended: self._on_exit(instance, ended))
+        return True
+
+
+def started_wall_ms(who: procfs.Identity, now_wall_ms: int) -> int:
+    """Compute when a process started, from its ticks after boot."""
+    age_ms = 0
+    with suppress(OSError, ValueError, IndexError):
+        with open("/proc/uptime") as file:  # noqa: PTH123 read once an adoption
+            uptime_ms = int(float(file.read().split()[0]) * 1_000)
+        age_ms = uptime_ms - who.start_ticks * 1_000 // procfs.TICKS_PER_S
+    return now_wall_ms - max(0, age_ms)

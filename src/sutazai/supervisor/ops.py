@@ -1,0 +1,151 @@
+"""Why it exists: the operations of ``sutazaid.sock`` stand in one table, each a few lines that call the part in charge.
+
+The table is the reference page's source (``docs/reference/sutazaid-socket.md``).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from sutazai.errors import ProtocolError, RefusedError
+from sutazai.supervisor.instances import BROKER
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sutazai.supervisor.lines import LineServer, Request
+    from sutazai.supervisor.status import Parts
+    from sutazai.supervisor.workers import Workers
+
+SIGNAL_MAX = 64
+TEXT_CHARACTERS_MAX = 1_000
+
+
+class Fleet(Protocol):
+    """What the operations ask of the supervisor itself."""
+
+    def status(self) -> dict[str, Any]:
+        """The whole picture."""
+        ...
+
+    def stop(self, then: Callable[[], None]) -> None:
+        """Stop the fleet; call back when nothing is left."""
+        ...
+
+    def change_plan(self, path: Path) -> dict[str, Any]:
+        """Check a new plan and begin to apply it."""
+        ...
+
+    def set_queues(self, queues: dict[str, Any]) -> None:
+        """Take the broker's queue depths."""
+        ...
+
+    @property
+    def fleet_name(self) -> str:
+        """Name of the fleet."""
+        ...
+
+    @property
+    def pid(self) -> int:
+        """Of ``sutazaid``."""
+        ...
+
+
+class Operations:
+    """The table of operations."""
+
+    def __init__(self, fleet: Fleet, parts: Parts, workers: Workers, server: LineServer) -> None:
+        self._server = server
+        self._fleet = fleet
+        self._keeper = parts.keeper
+        self._instances = instances = parts.instances
+        self._cells = parts.cells
+        self._alarms = alarms = parts.alarms
+        self.table: dict[str, Callable[[Request], None]] = {
+            "hello": self._hello,
+            "ready": self._ready,
+            "status": lambda request: request.reply(**fleet.status()),
+            "conditions": lambda request: request.reply(conditions=alarms.to_json()),
+            "condition": self._condition,
+            "wake": self._wake,
+            "queues": self._queues,
+            "restart": self._restart,
+            "stop": self._stop,
+            "plan": self._plan,
+            "kill": self._kill,
+            "register": workers.register,
+            "forked": instances.forked,
+            "fork-failed": instances.fork_failed,
+        }
+
+    def handle(self, request: Request) -> None:
+        """Do what one line asks.
+
+        Raises:
+            ProtocolError: there is no such operation.
+        """
+        operation = self.table.get(request.op)
+        if operation is None:
+            raise ProtocolError(f"there is no operation {request.op!r}; there are {', '.join(sorted(self.table))}")
+        operation(request)
+
+    def _hello(self, request: Request) -> None:
+        process = request.text("process")
+        self._server.name(request.connection, process)
+        request.reply(fleet=self._fleet.fleet_name, pid=self._fleet.pid)
+        if process == BROKER:
+            self._instances.tell_all_tickets()
+            self._instances.room()
+
+    def _ready(self, request: Request) -> None:
+        process = request.body.get("process") or request.connection.process
+        unit = self._keeper.unit(str(process))
+        if request.connection.pid != unit.pid and request.connection.pid not in self._cells.groups.pids(unit.group):
+            raise RefusedError(f"pid {request.connection.pid} is not of {unit.name}")
+        request.reply()
+        if unit.spec.ready.kind == "notify":
+            self._keeper.ready(unit)
+
+    def _condition(self, request: Request) -> None:
+        active = request.body.get("active")
+        if not isinstance(active, bool):
+            raise ProtocolError("condition: 'active' must be true or false")
+        text = str(request.body.get("text", ""))[:TEXT_CHARACTERS_MAX]
+        self._alarms.reported(request.text("name"), request.text("subject"), text, active=active)
+        request.reply()
+
+    def _wake(self, request: Request) -> None:
+        want = max(1, request.number("want", 1))
+        verdict, why, tickets = self._instances.wake(request.text("agent"), want)
+        request.reply(status=verdict, why=why, tickets=tickets)
+
+    def _queues(self, request: Request) -> None:
+        queues = request.body.get("queues")
+        if not isinstance(queues, dict):
+            raise ProtocolError("queues: 'queues' must be an object")
+        self._fleet.set_queues(queues)
+        request.reply()
+
+    def _restart(self, request: Request) -> None:
+        self._keeper.restart(request.text("process"))
+        request.reply()
+
+    def _stop(self, request: Request) -> None:
+        self._fleet.stop(request.reply)
+
+    def _plan(self, request: Request) -> None:
+        request.reply(**self._fleet.change_plan(Path(request.text("path"))))
+
+    def _kill(self, request: Request) -> None:
+        """End an instance (``ticket``) or send a signal to a process (``process``)."""
+        if "process" in request.body:
+            number = request.number("signal", 9)
+            if not 0 < number <= SIGNAL_MAX:
+                raise ProtocolError(f"kill: {number} is no signal")
+            self._keeper.signal(request.text("process"), number)
+        else:
+            ticket = request.text("ticket" if "ticket" in request.body else "instance")
+            own = request.body.get("own", True) is not False
+            self._instances.end(ticket, str(request.body.get("reason", "asked for")), own=own, at_once=True)
+        request.reply()

@@ -1,0 +1,292 @@
+"""Why it exists: the parts of ``sutazaid`` are put together in one place, and here only.
+
+``Supervisor`` owns the loop, the plan and the order of the big steps: adopt, serve, tick, change the plan, stop. What a
+process, an instance, a stop or a plan change means stands in the module of that name.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sutazai.errors import ConfigError, RefusedError
+from sutazai.host.cgroup import detect_groups
+from sutazai.limits import TICK_MS
+from sutazai.supervisor import fds, status
+from sutazai.supervisor.adopt import adopt
+from sutazai.supervisor.alarms import Alarms
+from sutazai.supervisor.cells import Cells
+from sutazai.supervisor.contract import PlanFile
+from sutazai.supervisor.drain import Drain
+from sutazai.supervisor.facts import Facts, Wish, boot_id
+from sutazai.supervisor.gate import Gate
+from sutazai.supervisor.health import Doctor
+from sutazai.supervisor.instances import Instances, InstanceTools
+from sutazai.supervisor.journal import say
+from sutazai.supervisor.keeper import Keeper, Tools, planned_processes
+from sutazai.supervisor.launch import Launcher
+from sutazai.supervisor.lines import Connection, LineServer
+from sutazai.supervisor.listeners import Listeners, bind_unix
+from sutazai.supervisor.logs import LogKeeper
+from sutazai.supervisor.loop import READ, Loop
+from sutazai.supervisor.ops import Operations
+from sutazai.supervisor.reaper import Reaper
+from sutazai.supervisor.sample import Sampler
+from sutazai.supervisor.slots import Slots, Tokens
+from sutazai.supervisor.swap import Rollout, checked, diff
+from sutazai.supervisor.watch import Watch
+from sutazai.supervisor.workers import Workers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sutazai.supervisor.fds import FdStore
+
+OWN_SOCKET = "own:sutazaid"
+SOCKET_NAME = "sutazaid.sock"
+DESTROY_TRIES = 50
+
+
+class Supervisor:
+    """One running fleet."""
+
+    def __init__(self, plan: PlanFile, plan_path: Path, store: FdStore) -> None:
+        state = Path(plan.state_dir)
+        self._plan = plan
+        self._plan_path = plan_path
+        self._store = store
+        self._facts_path = state / "adopt.json"
+        self._wish = Wish(state / "wish.json")
+        self._queues: dict[str, Any] = {}
+        self._since_wall_ms = 0
+        self._dirty = False
+        self._rollout: Rollout | None = None
+        self._drain: Drain | None = None
+        self._on_stopped: list[Callable[[], None]] = []
+
+        self.loop = Loop()
+        self._reaper = Reaper(self.loop)
+        self._alarms = Alarms(self.loop.clock, self._changed)
+        self._groups = detect_groups(plan.fleet, state)
+        self._cells = Cells(self.loop, self._groups, self._alarms)
+        self._gate = Gate()
+        self._listeners = Listeners(store)
+        self._logs = LogKeeper(self.loop, state / "logs")
+        self._keeper = Keeper(
+            Tools(
+                loop=self.loop,
+                alarms=self._alarms,
+                cells=self._cells,
+                gate=self._gate,
+                reaper=self._reaper,
+                launcher=Launcher(self._cells, self._listeners, self._logs),
+                doctor=Doctor(self.loop, self._alarms),
+            ),
+            self._changed,
+        )
+        self._server = LineServer(self.loop, self._own_socket(), self._on_closed)
+        self._workers = Workers(self._server, self._keeper, self._cells, self._alarms)
+        self._instances = Instances(
+            InstanceTools(self.loop, self._server, self._alarms, self._cells, self._gate, self._reaper, self._workers),
+            Tokens(state / "ticket.key"),
+            Slots(plan.instance_uid_first if os.geteuid() == 0 else 0),
+        )
+        self._workers.on_registered = self._instances.room
+        self._gate.on_release = self._instances.room
+        self._sampler = Sampler(self._groups, state)
+        parts = status.Parts(self._cells, self._gate, self._keeper, self._instances, self._alarms)
+        self._parts = parts
+        self._watch = Watch(parts, self._sampler)
+        self._operations = Operations(self, parts, self._workers, self._server)
+
+    # Start
+
+    def start(self) -> None:
+        """Adopt what runs, and begin to serve; the plan's processes follow in their stages."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self.loop.on_signal(number, lambda: self.stop(lambda: None))
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        facts = Facts.load(self._facts_path)
+        self._since_wall_ms = facts.since_wall_ms or self.loop.clock.wall_ms()
+        self._take_over(self._plan)
+        for spec in planned_processes(self._plan):
+            self._keeper.add(spec)
+        self._alarms.restore(facts.conditions)
+        self._alarms.clear("Unguarded", self._plan.fleet)
+        self._alarms.clear("Draining", self._plan.fleet)
+        self._watch.enforcement(self._plan.fleet)
+        found = adopt(facts, self._plan, self._cells, self._keeper, self._instances)
+        for name in found.changed:
+            self._keeper.restart(name)
+        self._listeners.keep_only([listen for spec in self._plan.processes for listen in spec.listen])
+        self._watch_guard()
+        self._logs.start()
+        self._server.serve(self._operations.handle)
+        self._store.announce()
+        self._changed()
+        if self._wish.read() == "down":
+            self.stop(lambda: None)
+        self._tick()
+
+    def run(self) -> int:
+        """Serve until the fleet is stopped; returns the exit code."""
+        return self.loop.run()
+
+    def _take_over(self, plan: PlanFile) -> None:
+        self._plan = plan
+        self._gate.set_plan(plan)
+        self._cells.set_pools(plan.pools)
+        self._keeper.set_plan(plan)
+        root = next((process.name for process in plan.processes if process.kind == "worker"), "")
+        self._workers.set_plan(root, plan.workers)
+        self._instances.set_agents(plan.agents)
+
+    def _own_socket(self) -> Any:
+        own = self._store.get(OWN_SOCKET)
+        if own is None:
+            own = bind_unix(Path(self._plan.run_dir) / SOCKET_NAME, 0o600)
+            self._store.put(OWN_SOCKET, own)
+        return own
+
+    def _watch_guard(self) -> None:
+        channel = self._store.channel
+        if channel is None:
+            return
+
+        def on_packet(_events: int) -> None:
+            packet = fds.receive(channel)
+            if packet is None:
+                self.loop.unwatch(channel.fileno())
+                self._store.unguarded()
+                self._alarms.raise_("Unguarded", self._plan.fleet, "the guard of sutazaid has ended")
+            elif "reaped" in packet[0]:
+                self._reaper.told(int(packet[0]["reaped"]), int(packet[0]["status"]))
+
+        self.loop.watch(channel.fileno(), READ, on_packet)
+
+    # Going on
+
+    def _tick(self) -> None:
+        self.loop.after(TICK_MS, self._tick)
+        self._watch.look(self._plan)
+        self._keeper.calm()
+        self._keeper.advance()
+        if self._instances.waiting:
+            self._instances.room()
+
+    def _changed(self) -> None:
+        """Something that the next ``sutazaid`` must know has changed: write it down at the end of this turn."""
+        if not self._dirty:
+            self._dirty = True
+            self.loop.after(0, self._save)
+
+    def _save(self) -> None:
+        self._dirty = False
+        if self._drain is None or self._keeper.units:
+            Facts(
+                boot_id=boot_id(),
+                since_wall_ms=self._since_wall_ms,
+                processes={name: unit.to_facts() for name, unit in self._keeper.units.items()},
+                conditions=self._alarms.to_json(),
+            ).save(self._facts_path)
+        if self._rollout is not None:
+            self._rollout.advance()
+
+    def _on_closed(self, connection: Connection) -> None:
+        if connection.process:
+            self._instances.worker_lost(connection.process)
+
+    # What the socket asks for
+
+    @property
+    def fleet_name(self) -> str:
+        """Name of the fleet."""
+        return self._plan.fleet
+
+    @property
+    def pid(self) -> int:
+        """Of this process."""
+        return os.getpid()
+
+    def set_queues(self, queues: dict[str, Any]) -> None:
+        """Take the broker's queue depths."""
+        self._queues = queues
+
+    def status(self) -> dict[str, Any]:
+        """Describe the fleet, see ``docs/reference/sutazaid-socket.md``."""
+        changing = self._rollout is not None
+        return {
+            "fleet": self._plan.fleet,
+            "state": status.fleet_state(self._parts, stopping=self._drain is not None, changing=changing),
+            "since_wall_ms": self._since_wall_ms,
+            "digest": self._plan.digest,
+            "manifest": self._plan.manifest,
+            **status.report(self._plan, self._parts, self._sampler),
+            "queues": self._queues,
+        }
+
+    def change_plan(self, path: Path) -> dict[str, Any]:
+        """Check a new plan and begin to apply it; a refused one changes nothing.
+
+        Raises:
+            ConfigError: it cannot be read, or cannot run here.
+            RefusedError: the fleet is stopping, or another plan is being applied.
+        """
+        if self._drain is not None:
+            raise RefusedError("the fleet is stopping")
+        if self._rollout is not None:
+            raise RefusedError("another plan is being applied; try again when the fleet is up")
+        try:
+            new = checked(PlanFile.load(path), self._plan, path)
+        except ConfigError as error:
+            self._alarms.raise_("PlanRefused", self._plan.fleet, str(error))
+            raise
+        self._alarms.clear("PlanRefused", self._plan.fleet)
+        changes = diff(planned_processes(self._plan), planned_processes(new))
+        if path.resolve() != self._plan_path.resolve():
+            new.dump(self._plan_path)
+        say(f"new plan {new.digest}: {changes.to_json()}")
+        self._rollout = Rollout(self._keeper, self._listeners, changes, new)
+        self._rollout.on_done = self._rolled_out
+        self._take_over(new)
+        self._rollout.start()
+        for connection in self._server.all_named():
+            connection.push("plan")
+        self._changed()
+        return changes.to_json()
+
+    def _rolled_out(self) -> None:
+        self._rollout = None
+        self._cells.drop_left_pools()
+        self._changed()
+
+    # Stop
+
+    def stop(self, then: Callable[[], None]) -> None:
+        """Stop everything; call back when nothing is left, then end."""
+        self._on_stopped.append(then)
+        if self._drain is not None:
+            return
+        self._wish.write("down")
+        say("stopping the fleet")
+        self._alarms.raise_("Draining", self._plan.fleet, "")
+        self._drain = Drain(self._keeper, self._instances, lambda: self._clear_away(DESTROY_TRIES))
+        self._drain.start()
+
+    def _clear_away(self, tries: int) -> None:
+        """No process is left: remove groups, sockets and notes, answer those who wait, and end."""
+        if not self._groups.destroy() and tries > 0:
+            self.loop.after(100, lambda: self._clear_away(tries - 1))
+            return
+        self._listeners.drop([listen for spec in self._plan.processes for listen in spec.listen])
+        self._keeper.units.clear()
+        self._facts_path.unlink(missing_ok=True)
+        for callback in self._on_stopped:
+            callback()
+        (Path(self._plan.run_dir) / SOCKET_NAME).unlink(missing_ok=True)
+        self._server.close()
+        self._store.drop(OWN_SOCKET)
+        say("the fleet is stopped")
+        self.loop.stop(0)

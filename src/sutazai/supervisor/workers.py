@@ -1,0 +1,107 @@
+"""Why it exists: the zygote and its members are processes that other processes fork, so they come to us by name.
+
+The root zygote is started by argv like any process; it registers as itself and is then asked to fork the members of
+the runtime pools. A member is in no one's books until it registers: then its pid, told by the kernel, is put into its
+own group and watched like every other process.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sutazai.errors import HostError, ProtocolError, RefusedError
+from sutazai.host import procfs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sutazai.supervisor.alarms import Alarms
+    from sutazai.supervisor.cells import Cells
+    from sutazai.supervisor.contract import Worker
+    from sutazai.supervisor.keeper import Keeper
+    from sutazai.supervisor.lines import Connection, LineServer, Request
+    from sutazai.supervisor.unit import Unit
+
+
+class Workers:
+    """The runtime pools: who is registered, and whom to ask for a fork."""
+
+    def __init__(self, server: LineServer, keeper: Keeper, cells: Cells, alarms: Alarms) -> None:
+        self._server = server
+        self._keeper = keeper
+        self._cells = cells
+        self._alarms = alarms
+        self._workers: dict[str, Worker] = {}
+        self._root = ""
+        self.on_registered: Callable[[], None] = lambda: None
+        keeper.fork_member = self._fork_member
+
+    def set_plan(self, root: str, workers: list[Worker]) -> None:
+        """Take over who is to exist."""
+        self._root = root
+        self._workers = {worker.name: worker for worker in workers}
+
+    def for_family(self, family: str) -> list[tuple[str, Connection]]:
+        """Name the ready members that pre-load a family, each with its connection."""
+        found = []
+        for worker in self._workers.values():
+            unit = self._keeper.units.get(worker.name)
+            connection = self._server.named(worker.name)
+            if worker.family == family and unit is not None and unit.state == "ready" and connection is not None:
+                found.append((worker.name, connection))
+        return found
+
+    def name_of_family(self, family: str) -> str:
+        """Name a worker of a family, registered or not; empty when the plan has none."""
+        return next((worker.name for worker in self._workers.values() if worker.family == family), "")
+
+    def register(self, request: Request) -> None:
+        """Take a worker in.
+
+        Raises:
+            NotFoundError: the plan has no such worker.
+            ProtocolError: it gives another pid than the kernel.
+            RefusedError: it lives already, or cannot be limited.
+        """
+        name = request.text("worker")
+        connection = request.connection
+        if request.number("pid", connection.pid) != connection.pid:
+            raise ProtocolError(f"register: the kernel says that your pid is {connection.pid}")
+        unit = self._keeper.unit(name)
+        if name != self._root and name not in self._workers:
+            raise RefusedError(f"{name} is no worker")
+        if name != self._root and unit.pid != connection.pid:
+            self._take_in(unit, connection.pid)
+        self._server.name(connection, name)
+        if request.number("threads", 1) > 1:
+            self._alarms.raise_("WorkerCannotFork", name, f"it has {request.number('threads', 1)} threads")
+        else:
+            self._alarms.clear("WorkerCannotFork", name)
+        request.reply()
+        self._keeper.ready(unit)
+        self._keeper.advance()
+        self.on_registered()
+
+    def _take_in(self, unit: Unit, pid: int) -> None:
+        if unit.pid:
+            raise RefusedError(f"{unit.name} lives already as pid {unit.pid}")
+        if unit.state in {"stopping", "stopped"} or not unit.wanted:
+            raise RefusedError(f"{unit.name} is being stopped")
+        if procfs.identity(pid) is None:
+            raise RefusedError(f"process {pid} has ended")
+        try:
+            self._cells.ensure(unit.name, unit.group, unit.spec.limits)
+            self._cells.groups.place(unit.group, pid)
+        except (HostError, ProcessLookupError) as error:
+            raise RefusedError(f"{unit.name} cannot be limited: {error}") from error
+        unit.cancel_all()
+        self._keeper.admit(unit)
+        self._keeper.run(unit, pid)
+
+    def _fork_member(self, unit: Unit) -> str:
+        """Ask the root zygote for a member; says why not yet."""
+        root = self._server.named(self._root) if self._root else None
+        if root is None:
+            return "the zygote is not there"
+        root.push("member", worker=unit.name)
+        return ""
