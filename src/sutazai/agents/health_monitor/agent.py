@@ -53,7 +53,7 @@ def history(
 def _facts(ctx: Context, window_s: int) -> Recorded:
     status = ctx.fleet.status()
     return Recorded(
-        at_wall_ms=time.time_ns() // 1_000_000,
+        at_wall_ms=status.at_wall_ms or time.time_ns() // 1_000_000,
         processes=[ProcessFact.model_validate(item, from_attributes=True) for item in status.processes],
         conditions=[ConditionFact.model_validate(item, from_attributes=True) for item in ctx.fleet.conditions()],
         history=[

@@ -16,7 +16,8 @@ from sutazai.agents.incident_timeline_writer.models import (
     Span,
     Timeline,
 )
-from sutazai.runtime import Agent, Context, NonRetryableError, UnavailableError
+from sutazai.errors import RefusedError
+from sutazai.runtime import Agent, Context, NonRetryableError, SkillError, UnavailableError
 
 agent = Agent("incident-timeline-writer")
 
@@ -78,8 +79,8 @@ def _prose(ctx: Context, ledger: Ledger, written: dict[str, list[str]]) -> draft
     messages = [{"role": "system", "content": _INSTRUCTION}, {"role": "user", "content": facts}]
     try:
         answer = ctx.llm.chat(messages, max_tokens=160, temperature=0.0)
-    except UnavailableError as error:
-        return drafting.Prose("", "none", f"the language model is not available: {error}")
+    except (UnavailableError, SkillError, RefusedError) as error:
+        return drafting.Prose("", "none", f"the language model gave no summary: {error}"[:300])
     return drafting.accept(answer.text, ledger)
 
 

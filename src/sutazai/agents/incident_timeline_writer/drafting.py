@@ -126,7 +126,7 @@ def draft(material: Material, ledger: Ledger, written: dict[str, list[str]], pro
     for section, heading in _SECTIONS:
         body = [f"- {sentence}" for sentence in written.get(section, [])]
         if section == "timeline":
-            body += _table(material.entries, ledger)
+            body += [*([""] if body else []), *_table(material.entries, ledger)]
         if not body and section in _EMPTY:
             body = [_EMPTY[section]]
         if body:
@@ -156,7 +156,7 @@ def _plain(title: str) -> str:
 def _table(entries: Sequence[Entry], ledger: Ledger) -> list[str]:
     if not entries:
         return []
-    rows = ["", "| when (UTC) | until | kind | subject | what | times |", "| --- | --- | --- | --- | --- | --- |"]
+    rows = ["| when (UTC) | until | kind | subject | what | times |", "| --- | --- | --- | --- | --- | --- |"]
     for entry in entries[-_ROWS_MAX:]:
         until = ledger.write(entry.until) if entry.until is not None else ""
         times = ledger.write(entry.count) if entry.count is not None else ""

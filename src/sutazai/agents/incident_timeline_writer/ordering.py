@@ -39,6 +39,8 @@ _KINDS: dict[str, tuple[Literal["restart", "oom-kill", "deploy", "event"], Liter
     "process-exited": ("event", "warning"),
     "source-lost": ("event", "warning"),
 }
+#: Of entries at the same time: a kill comes before its restart, and that before the readiness.
+_ORDER = ("log", "deploy", "oom-kill", "condition", "restart", "event")
 #: Told by the conditions themselves, with their end.
 _TOLD_ELSEWHERE = ("condition-raised", "condition-cleared")
 #: Come with every task; they say nothing about an incident.
@@ -102,7 +104,7 @@ def order(facts: Recorded, subject: str = "") -> tuple[list[Entry], list[Pattern
         if (not subject or event.subject == subject) and event.kind not in (*_TOLD_ELSEWHERE, *_NOISE)
     ]
     entries += [_span_entry(span) for span in facts.conditions if not subject or span.subject == subject]
-    entries.sort(key=lambda entry: (int(entry.at.value), entry.kind, entry.subject))
+    entries.sort(key=lambda entry: (int(entry.at.value), _ORDER.index(entry.kind), entry.subject))
     return entries[-ENTRIES_MAX:], grouped
 
 
@@ -148,13 +150,13 @@ def _span_entry(span: Span) -> Entry:
 def findings(entries: Sequence[Entry], grouped: Sequence[Pattern], subject: str) -> list[Finding]:
     """State what the time line shows: kills, restarts, the most frequent errors."""
     stated: list[Finding] = []
-    about = f"`{subject}`" if subject else "the fleet"
-    for kind, words in (("oom-kill", "killed at its memory limit"), ("restart", "started anew")):
+    about = f"`{subject}` was" if subject else "Processes were"
+    for kind, words in (("oom-kill", "killed at the memory limit"), ("restart", "started anew")):
         hits = [entry for entry in entries if entry.kind == kind]
         if hits:
             count = Measure(value=len(hits), unit="count", source=f"count of {kind} entries: {hits[0].at.source}"[:400])
             measures = {"count": count, "first": hits[0].at, "last": hits[-1].at}
-            text = f"Of {about}, a process was {words} {{count}} times, first at {{first}}, last at {{last}}."
+            text = f"{about} {words} {{count}} times, first at {{first}}, last at {{last}}."
             stated.append(Finding(section="impact", subject=subject, text=text, measures=measures))
     stated.extend(
         Finding(
@@ -166,6 +168,7 @@ def findings(entries: Sequence[Entry], grouped: Sequence[Pattern], subject: str)
         for item in [item for item in grouped if item.level == "error"][:3]
     )
     if not entries:
-        text = f"Nothing happened to {about} in the window: no event, no condition, no warning in its log."
+        whom = f"`{subject}`" if subject else "the fleet"
+        text = f"Nothing happened to {whom} in the window: no event, no condition, no warning in its log."
         stated.append(Finding(section="timeline", subject=subject, text=text))
     return stated

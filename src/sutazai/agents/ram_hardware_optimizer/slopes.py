@@ -76,22 +76,25 @@ class Judgement:
 def lives(points: Sequence[Point], restarts_ms: Sequence[int] = ()) -> list[list[Point]]:
     """Cut a curve where the process was started anew.
 
-    A cut is made at a known restart, and where the value falls by more than 30 % and 1 MB between two samples.
+    A cut is made at a known restart, where the value falls by more than 30 % and 1 MB between two samples, and where
+    the process held nothing at all (it was not there; such samples belong to no life).
 
     Args:
         points: in order of time.
         restarts_ms: wall times of known restarts.
 
     Returns:
-        Parts, none empty, which put together are the input.
+        Parts, none empty, which put together are the samples above zero.
     """
     cut: list[list[Point]] = []
     known = sorted(restarts_ms)
+    before: Point | None = None
     for at_ms, value in points:
-        previous = cut[-1][-1] if cut else None
-        if previous is None or _is_reset(previous, (at_ms, value), known):
-            cut.append([])
-        cut[-1].append((at_ms, value))
+        if value > 0:
+            if before is None or before[1] <= 0 or _is_reset(before, (at_ms, value), known):
+                cut.append([])
+            cut[-1].append((at_ms, value))
+        before = (at_ms, value)
     return cut
 
 

@@ -1,5 +1,7 @@
 """Why it exists: the skills of system-performance-forecaster: fetch series from the fleet, hand them to the models."""
 
+from dataclasses import replace
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -57,7 +59,7 @@ def exhaustion(
         used = _read(ctx, "pool_used_bytes", {"pool": pool})
         return analysis.exhaustion(used, _ceiling(ctx, pool, "pool"), horizon_s, _LEVEL)
     if subject:
-        used = _read(ctx, "process_memory_bytes", {"process": subject})
+        used = _memory(ctx, subject)
         return analysis.exhaustion(used, _ceiling(ctx, subject, "process"), horizon_s, _LEVEL)
     return _first_to_end(ctx, horizon_s)
 
@@ -85,6 +87,13 @@ def _read(ctx: Context, metric: str, labels: dict[str, str]) -> analysis.Observe
     return found[0]
 
 
+def _memory(ctx: Context, process: str) -> analysis.Observed:
+    """A process's memory, with its restarts, which a fall of the curve alone would not always show."""
+    counted = _read(ctx, "process_restarts_total", {"process": process}).points
+    restarts = [after[0] for before, after in pairwise(counted) if after[1] > before[1]]
+    return replace(_read(ctx, "process_memory_bytes", {"process": process}), restarts_ms=restarts)
+
+
 def _ceiling(ctx: Context, subject: str, kind: Literal["process", "pool"]) -> analysis.Ceiling:
     metric = "pool_size_bytes" if kind == "pool" else "process_memory_limit_bytes"
     limit = _read(ctx, metric, {kind: subject})
@@ -94,7 +103,7 @@ def _ceiling(ctx: Context, subject: str, kind: Literal["process", "pool"]) -> an
 def _first_to_end(ctx: Context, horizon_s: float) -> Exhaustion:
     """Look at every process with a limit and forecast the one that goes up to it the fastest."""
     limits = {one.labels["process"]: one for one in _series(ctx, "process_memory_limit_bytes", {}) if one.points}
-    chosen: tuple[float, analysis.Observed, analysis.Ceiling] | None = None
+    chosen: tuple[float, analysis.Ceiling] | None = None
     for used in _series(ctx, "process_memory_bytes", {}):
         name = used.labels["process"]
         limit = limits[name].points[-1][1] if name in limits else 0.0
@@ -102,8 +111,8 @@ def _first_to_end(ctx: Context, horizon_s: float) -> Exhaustion:
             continue
         urgency = analysis.urgency(used, limit)
         if chosen is None or urgency > chosen[0]:
-            chosen = (urgency, used, analysis.Ceiling(name, "process", limit, limits[name].source))
+            chosen = (urgency, analysis.Ceiling(name, "process", limit, limits[name].source))
     if chosen is None:
         nothing = analysis.Observed("process_memory_bytes", [], "metric:process_memory_bytes (no points)", "bytes")
         return analysis.exhaustion(nothing, analysis.Ceiling("", "process", 0.0, nothing.source), horizon_s, _LEVEL)
-    return analysis.exhaustion(chosen[1], chosen[2], horizon_s, _LEVEL)
+    return analysis.exhaustion(_memory(ctx, chosen[1].subject), chosen[1], horizon_s, _LEVEL)

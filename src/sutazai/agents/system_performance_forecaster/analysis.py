@@ -41,6 +41,7 @@ class Observed:
         unit: as the metric table says.
         points: (wall milliseconds, value) in order.
         source: where they come from.
+        restarts_ms: known restarts of the process that it is about.
     """
 
     metric: str
@@ -48,6 +49,12 @@ class Observed:
     source: str
     unit: str = "count"
     labels: Mapping[str, str] = field(default_factory=dict)
+    restarts_ms: Sequence[int] = ()
+
+    def lives(self) -> list[list[tuple[int, float]]]:
+        """The points cut at restarts; memory of zero is left out: the process was not there."""
+        present = [point for point in self.points if point[1] > 0] if self.unit == "bytes" else self.points
+        return series.split(present, self.restarts_ms)
 
     def measure(self, value: float, what: str) -> Measure:
         """Give a number of this series its unit and source."""
@@ -69,7 +76,7 @@ def _rounded(value: float) -> float | int:
 
 
 def _counted(observed: Observed) -> tuple[Measure, Measure]:
-    parts = series.split(observed.points)
+    parts = observed.lives()
     points = len(parts[-1]) if parts else 0
     return (
         Measure(value=points, unit="count", source=f"points since the last restart of {observed.source}"[:400]),
@@ -89,7 +96,7 @@ def forecast(observed: Observed, horizon_s: float, level: float) -> Forecast:
         observed=points,
         needed=needed,
     )
-    even = series.grid(observed.points, horizon_s)
+    even = series.grid(observed.lives(), horizon_s)
     if even is None:
         answer.notes.append(f"not enough data: {points.value} points, {needed.value} are needed")
         answer.findings.append(_too_short(observed.metric, "", points, needed))
@@ -191,7 +198,7 @@ def exhaustion(observed: Observed, ceiling: Ceiling, horizon_s: float, level: fl
         answer.notes.append(f"{ceiling.subject} has no memory limit, so none can be met")
         return answer
     answer.limit = Measure(value=round(ceiling.limit), unit="bytes", source=ceiling.source)
-    even = series.grid(observed.points, horizon_s)
+    even = series.grid(observed.lives(), horizon_s)
     if even is not None:
         _by_forecast(answer, observed, even, level)
     else:
@@ -237,13 +244,13 @@ def _crossing(now: float, line: forecasting.Array, limit: float) -> float | None
 
 
 def _by_earlier_lives(answer: Exhaustion, observed: Observed, ceiling: Ceiling) -> None:
-    past = series.earlier_lives(observed.points, ceiling.limit)
+    past = series.earlier_lives(observed.lives(), ceiling.limit)
     if not past:
         answer.notes.append(
             f"not enough data: {answer.observed.value} points since the last restart, {answer.needed.value} are needed"
         )
         return
-    current = series.split(observed.points)[-1]
+    current = observed.lives()[-1]
     age_s = (current[-1][0] - current[0][0]) / 1000
     lasted = sorted((life.end_ms - life.start_ms) / 1000 for life in past)
     what = f"lengths of n={len(lasted)} earlier lives minus age, {observed.source}"[:400]
@@ -282,6 +289,8 @@ def _exhaustion_finding(answer: Exhaustion) -> Finding:
 
 def urgency(observed: Observed, limit: float) -> float:
     """Rank a curve: the share of its remaining room that it took over its last life; higher is more urgent."""
-    part = series.split(observed.points)[-1]
+    part = next(reversed(observed.lives()), [])
+    if not part:
+        return 0.0
     room = max(1.0, limit - part[-1][1])
     return (part[-1][1] - part[0][1]) / room

@@ -52,11 +52,11 @@ class Life:
     last: float
 
 
-def split(points: Sequence[tuple[int, float]]) -> list[list[tuple[int, float]]]:
+def split(points: Sequence[tuple[int, float]], restarts_ms: Sequence[int] = ()) -> list[list[tuple[int, float]]]:
     """Cut a series of a process at its restarts.
 
-    A restart is a fall by more than 30 % that is also ten times larger than the usual step, so that a noisy series,
-    which falls often, is not cut.
+    A restart is a known one, or a fall by more than 30 % that is also ten times larger than the usual step, so that a
+    noisy series, which falls often, is not cut.
     """
     if not points:
         return []
@@ -65,21 +65,21 @@ def split(points: Sequence[tuple[int, float]]) -> list[list[tuple[int, float]]]:
     parts = [[points[0]]]
     for before, after in pairwise(points):
         fall = before[1] - after[1]
-        if fall > abs(before[1]) * _RESET_SHARE and fall > usual * _RESET_OUTLIER:
+        fell = fall > abs(before[1]) * _RESET_SHARE and fall > usual * _RESET_OUTLIER
+        if fell or any(before[0] < at_ms <= after[0] for at_ms in restarts_ms):
             parts.append([])
         parts[-1].append(after)
     return parts
 
 
-def grid(points: Sequence[tuple[int, float]], horizon_s: float) -> Grid | None:
-    """Put the last life on an even grid; gaps are bridged by straight lines.
+def grid(parts: Sequence[Sequence[tuple[int, float]]], horizon_s: float) -> Grid | None:
+    """Put the last life of a split series on an even grid; gaps are bridged by straight lines.
 
     The step is the usual distance of samples, made wider for a long horizon as long as enough points are left.
 
     Returns:
         None when there are fewer than ``POINTS_MIN`` points.
     """
-    parts = split(points)
     if not parts or len(parts[-1]) < POINTS_MIN:
         return None
     part = parts[-1]
@@ -97,11 +97,10 @@ def grid(points: Sequence[tuple[int, float]], horizon_s: float) -> Grid | None:
     return Grid(int(times[0]), max(1, step), np.interp(at, times, values))
 
 
-def earlier_lives(points: Sequence[tuple[int, float]], limit: float) -> list[Life]:
+def earlier_lives(parts: Sequence[Sequence[tuple[int, float]]], limit: float) -> list[Life]:
     """The complete lives before the current one that ended near their limit: they were ended by it.
 
     The first life of a window is left out: its beginning was not seen.
     """
-    parts = split(points)
     found = [Life(part[0][0], part[-1][0], part[0][1], part[-1][1]) for part in parts[1:-1]]
     return [life for life in found if life.last >= limit * _FULL_SHARE and life.end_ms > life.start_ms]
