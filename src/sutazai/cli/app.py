@@ -50,7 +50,7 @@ def _explain(error: BaseException) -> int:
     if isinstance(error, ConfigErrors):
         for mistake in error.exceptions:
             print(f"  {mistake}", file=sys.stderr)
-        print(f"{error.message}: {len(error.exceptions)} to mend; nothing was changed", file=sys.stderr)
+        print(f"{error.message}; nothing was changed", file=sys.stderr)
         return BAD_MANIFEST
     print(f"sutazai: {error}", file=sys.stderr)
     if isinstance(error, CliError):

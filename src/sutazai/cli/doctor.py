@@ -1,6 +1,6 @@
 """Why it exists: says what this host can hold and what it cannot, and what to do, before or while a fleet runs.
 
-It reads the host only; it starts and changes nothing.
+It looks at the host only: it starts nothing and leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -69,9 +70,11 @@ def run(
 
 
 def _cgroups() -> list[Finding]:
-    from sutazai.host.cgroup import probe
+    from sutazai.host.cgroup import detect_groups
 
-    groups = probe()
+    with tempfile.TemporaryDirectory() as folder:
+        groups = detect_groups(f"doctor{os.getpid()}", Path(folder))
+        groups.destroy()
     level = "ok" if not groups.missing() else "warning"
     held = ", ".join(groups.enforced()) or "nothing"
     found = [Finding("cgroups", level, f"version {groups.version}: the kernel holds {held}")]
@@ -99,7 +102,7 @@ def _above(path: Path) -> list[Path]:
 def _cores() -> list[Finding]:
     from sutazai.host import cpus
 
-    cores = cpus.usable()
+    cores = cpus.usable_cores()
     text = f"{cores:g} usable of {os.cpu_count()}"
     if cores < 2:  # noqa: PLR2004 the language model takes one
         return [Finding("cores", "warning", text, "the language model and the agents will share one core")]

@@ -12,12 +12,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import Console
 
+#: Columns when the output is no terminal: tables keep their rows in one line.
+PIPE_WIDTH = 132
+
 
 def console(*, stderr: bool = False) -> Console:
     """Make a console that knows whether it is a terminal (``NO_COLOR`` and ``FORCE_COLOR`` are honoured)."""
     from rich.console import Console
 
-    return Console(stderr=stderr, highlight=False, soft_wrap=not sys.stdout.isatty())
+    terminal = (sys.stderr if stderr else sys.stdout).isatty()
+    return Console(stderr=stderr, highlight=False, width=None if terminal else PIPE_WIDTH)
 
 
 def print_json(value: Any) -> None:

@@ -34,7 +34,7 @@ def run(
     """
     from sutazai import plan as planner
     from sutazai import spec
-    from sutazai.plan import render
+    from sutazai.plan.render import render
 
     fleet = spec.load(manifest)
     facts = planner.parse_host(host) if host else planner.HostFacts.from_json(host_facts(fleet.fleet))
@@ -42,7 +42,7 @@ def run(
     if as_json:
         print_json(planner.to_json(result))
     else:
-        console().print(render.render(result))
+        console().print(render(result))
     return OK if result.fits else FAILED
 
 

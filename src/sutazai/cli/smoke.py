@@ -8,7 +8,6 @@ from typing import Annotated, Any
 
 import typer
 
-from sutazai import checks
 from sutazai.cli import fleets
 from sutazai.cli.down import FleetOption, JsonOption
 from sutazai.cli.exits import FAILED, OK, REFUSED, CliError
@@ -44,6 +43,8 @@ def run(
 
 
 def _agent(name: str, facts: dict[str, Any], client: TaskClient, supervisor: SupervisorClient) -> dict[str, Any]:
+    from sutazai import checks
+
     path = Path(facts["module"]) / "checks.toml"
     if not path.is_file():
         return {"agent": name, "ok": False, "checks": [], "error": f"no checks: {path} is missing"}
