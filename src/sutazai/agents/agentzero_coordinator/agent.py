@@ -5,6 +5,7 @@ all findings to the report's writer; ``finish`` closes. Every stage ends in a ``
 loses nothing, and a failed step is replaced by another suited skill or named as missing evidence.
 """
 
+from dataclasses import dataclass
 from typing import Annotated
 
 from pydantic import Field
@@ -18,7 +19,6 @@ agent = Agent("agentzero-coordinator")
 
 _LLM_TOKENS_MAX = 320
 _LLM_TIME_LEFT_S_MIN = 60.0
-_TURNS_MAX = 12
 Goal = Annotated[str, Field(min_length=3, max_length=1_000, description="what to find out or reach, in plain words")]
 MaxSteps = Annotated[int, Field(ge=2, le=20, description="most tasks it may hand to other agents")]
 UseLlm = Annotated[bool, Field(description="let the language model choose steps; the verifier completes them anyway")]
@@ -67,37 +67,68 @@ def plan(
 @agent.step
 def investigate(ctx: Context, results: list[Result], carry: Run) -> Wait[Outcome]:
     """Go on with what detection found: ask all other evidence at once."""
-    return _collect(ctx, results, carry, ("investigate", "write_report"), delegation.STAGE_INVESTIGATE)
+    return _collect(ctx, results, carry, _Stage("investigate_again", "write_report", delegation.STAGE_INVESTIGATE))
+
+
+@agent.step
+def investigate_again(ctx: Context, results: list[Result], carry: Run) -> Wait[Outcome]:
+    """The same after detection was tried with another skill."""
+    return _collect(ctx, results, carry, _Stage("", "write_report", delegation.STAGE_INVESTIGATE))
 
 
 @agent.step
 def write_report(ctx: Context, results: list[Result], carry: Run) -> Wait[Outcome]:
     """Hand all findings to the report's writer."""
-    return _collect(ctx, results, carry, ("write_report", "finish"), delegation.STAGE_REPORT)
+    return _collect(ctx, results, carry, _Stage("write_report_again", "finish", delegation.STAGE_REPORT))
+
+
+@agent.step
+def write_report_again(ctx: Context, results: list[Result], carry: Run) -> Wait[Outcome]:
+    """The same after failed evidence was tried with other skills."""
+    return _collect(ctx, results, carry, _Stage("", "finish", delegation.STAGE_REPORT))
 
 
 @agent.step
 def finish(ctx: Context, results: list[Result], carry: Run) -> Outcome | Wait[Outcome]:
     """Close the goal, or let another writer try when the first failed."""
     carry.turns += 1
-    failed = [result for result in results if not result.ok]
-    cards = delegation.read_cards(ctx) if failed else []
-    again = delegation.collect(carry, results, cards)
-    if again and carry.turns < _TURNS_MAX:
-        return Wait(delegation.ask(ctx, carry, again, cards), then="finish", carry=carry.model_dump(mode="json"))
+    cards = [] if all(result.ok for result in results) else delegation.read_cards(ctx)
+    again = delegation.collect(carry, results, cards, replan=True)
+    if again:
+        return _next(ctx, carry, again, cards, "finish_again")
     return delegation.outcome(carry, results)
 
 
-def _collect(ctx: Context, results: list[Result], run: Run, steps: tuple[str, str], stage: int) -> Wait[Outcome]:
-    """Take results; ask replacements of failed ones in the same stage, else go on to the next."""
+@agent.step
+def finish_again(results: list[Result], carry: Run) -> Outcome:
+    """Close the goal, whatever the second writer did."""
+    carry.turns += 1
+    delegation.collect(carry, results, [], replan=False)
+    return delegation.outcome(carry, results)
+
+
+@dataclass(frozen=True, slots=True)
+class _Stage:
+    """Where a stage goes on: with replacements of what failed (empty: no more of them), or with the next stage.
+
+    Each step of a task runs once, so that its history reads like a story; that bounds re-planning to one round a stage.
+    """
+
+    again: str
+    after: str
+    number: int
+
+
+def _collect(ctx: Context, results: list[Result], run: Run, stage: _Stage) -> Wait[Outcome]:
+    """Take results; ask replacements of failed ones once, else go on to the next stage."""
     run.turns += 1
-    same, after = steps
     cards = delegation.read_cards(ctx)
-    again = delegation.collect(run, results, cards)
-    if again and run.turns < _TURNS_MAX:
-        return _next(ctx, run, again, cards, same)
-    ctx.progress(0.2 + 0.3 * stage, f"subject: {run.subject or 'the whole fleet'}")
-    return _next(ctx, run, [step for step in run.plan.steps if step.stage == stage], cards, after)
+    again = delegation.collect(run, results, cards, replan=bool(stage.again))
+    if again:
+        return _next(ctx, run, again, cards, stage.again)
+    ctx.progress(0.2 + 0.3 * stage.number, f"subject: {run.subject or 'the whole fleet'}")
+    steps = [step for step in run.plan.steps if step.stage == stage.number]
+    return _next(ctx, run, steps, cards, stage.after)
 
 
 def _next(ctx: Context, run: Run, steps: list[Step], cards: list[catalogue.Card], then: str) -> Wait[Outcome]:

@@ -74,11 +74,17 @@ def _deadline_s(ctx: Context, stage: int) -> float:
     return max(_CHILD_DEADLINE_S_MIN, ctx.deadline_left_s() / (_STAGES - stage + 1))
 
 
-def collect(run: Run, results: Sequence[Result], cards: Sequence[Card]) -> list[Step]:
+def collect(run: Run, results: Sequence[Result], cards: Sequence[Card], *, replan: bool) -> list[Step]:
     """Take the results of the open steps.
 
+    Args:
+        run: where the goal stands.
+        results: in the order of ``run.open``.
+        cards: what could be asked instead.
+        replan: whether a failed step may still be replaced; else it is given up and named as missing.
+
     Returns:
-        Steps to ask in their place where one failed and another suited skill exists.
+        Steps to ask in the place of failed ones, where another suited skill exists.
     """
     again: list[Step] = []
     for step, result in zip(run.open, results, strict=True):
@@ -89,7 +95,7 @@ def collect(run: Run, results: Sequence[Result], cards: Sequence[Card]) -> list[
                 synthesis.take(run, step, result.result)
             continue
         step.error = str((result.error or {}).get("message") or result.status)
-        other = _another(run, step, cards, again)
+        other = _another(run, step, cards, again) if replan else None
         if other is None:
             _give_up(run, step, result.status, step.error)
         else:
