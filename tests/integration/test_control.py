@@ -323,7 +323,7 @@ def test_changes_become_events_and_history(stage: Stage) -> None:
     stage.conditions.raise_("Unhealthy", "shop", "3 checks failed", _now_ms())
     stage.until(lambda: stage.client.events(kind="condition-raised"))
     stage.conditions.clear("Unhealthy", "shop")
-    stage.status["processes"][0] |= {"restarts": 1, "oom_kills": 1, "last_exit": "signal 9", "pid": 1}
+    stage.status["processes"][0] |= {"restarts": 1, "last_exit": "signal 9: out of memory", "pid": 1}
     stage.status["instances"] = []
     stage.stats["queues"]["greeter"]["dead"] = 1
     restarted, killed, cleared, dead, ended = (

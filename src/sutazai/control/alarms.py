@@ -1,4 +1,4 @@
-"""Why it exists: some conditions only control can see (the disk, the broker's silence); they join ``sutazaid``'s.
+"""Why it exists: some conditions only control can see (the broker's silence, its full disk); they join ``sutazaid``'s.
 
 ``sutazaid`` keeps the one registry of what holds. Control wishes its own kinds there on every tick until they are, so
 that it does not matter who was restarted in between. Pure but for the ``tell`` that is handed in.
@@ -8,20 +8,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+from sutazai.limits import QUEUE_TASKS_MAX
 from sutazai.telemetry.conditions import Condition, ConditionSet
 from sutazai.telemetry.kinds import KINDS
-from sutazai.units import MIB, format_bytes
 
 if TYPE_CHECKING:
     from sutazai.control.snapshot import Snapshot
 
-DISK_LOW_BYTES = 512 * MIB
-DISK_FINE_BYTES = 768 * MIB
-BROKER_SILENT_TICKS = 3
+#: A neighbour may be silent for so many samples before it is an alarm.
+SILENT_TICKS = 3
 CPU_PRESSURE_HIGH = 0.6
 CPU_PRESSURE_FINE = 0.3
+QUEUE_FINE = 0.9
 #: Kinds that control alone raises and clears.
-OWN_KINDS = frozenset({"DiskLow", "BrokerDown", "CpuPressure", "DeadLetters"})
+OWN_KINDS = frozenset({"BrokerDown", "CpuPressure", "DeadLetters", "LlmUnavailable", "QueueFull", "StorageFull"})
 
 
 class Tell(Protocol):
@@ -39,6 +39,7 @@ class Board:
         self._own = ConditionSet()
         self._told: list[dict[str, Any]] = []
         self._silent_ticks = 0
+        self._llm_ticks = 0
 
     def update(self, snapshot: Snapshot, tell: Tell) -> list[dict[str, Any]]:
         """Take a snapshot, tell ``sutazaid`` what it does not know, and return all that holds, as JSON entries."""
@@ -53,36 +54,53 @@ class Board:
         return merged(self._told, self._own.active())
 
     def _detect(self, snapshot: Snapshot) -> None:
-        at = snapshot.at_wall_ms
-        free = snapshot.host.disk_free_bytes
-        if free is not None and free < DISK_LOW_BYTES:
-            self._own.raise_("DiskLow", "state", f"{format_bytes(free)} are free where the fleet's state lies", at)
-        elif free is not None and free > DISK_FINE_BYTES:
-            self._own.clear("DiskLow", "state")
         waiting = snapshot.host.pressure_cpu_minute
         if waiting > CPU_PRESSURE_HIGH:
-            self._own.raise_("CpuPressure", "host", f"work waited for a core in {waiting:.0%} of the last minute", at)
+            text = f"work waited for a core in {waiting:.0%} of the last minute"
+            self._own.raise_("CpuPressure", "host", text, snapshot.at_wall_ms)
         elif waiting < CPU_PRESSURE_FINE:
             self._own.clear("CpuPressure", "host")
-        self._broker(snapshot)
-
-    def _broker(self, snapshot: Snapshot) -> None:
-        if snapshot.stats is None:
-            self._silent_ticks += 1
-            starting = (snapshot.status or {}).get("state") in {"starting", "stopping"}
-            if self._silent_ticks >= BROKER_SILENT_TICKS and not starting:
-                self._own.raise_("BrokerDown", "broker", "", snapshot.at_wall_ms)
+        settled = (snapshot.status or {}).get("state") not in {"starting", "stopping"}
+        self._model(snapshot, settled=settled)
+        if snapshot.stats is not None:
+            self._silent_ticks = 0
+            self._own.clear("BrokerDown", "broker")
+            self._work(snapshot.stats, snapshot.at_wall_ms)
             return
-        self._silent_ticks = 0
-        self._own.clear("BrokerDown", "broker")
-        dead = {agent: int(queue.get("dead") or 0) for agent, queue in (snapshot.stats.get("queues") or {}).items()}
+        self._silent_ticks += 1
+        if self._silent_ticks >= SILENT_TICKS and settled:
+            self._own.raise_("BrokerDown", "broker", "", snapshot.at_wall_ms)
+
+    def _model(self, snapshot: Snapshot, *, settled: bool) -> None:
+        if snapshot.status is None:
+            return
+        servers = [entry for entry in snapshot.processes() if entry.get("kind") == "llm"]
+        away = [entry for entry in servers if not entry.get("ready")]
+        self._llm_ticks = self._llm_ticks + 1 if away else 0
+        if away and self._llm_ticks >= SILENT_TICKS and settled:
+            text = f"{away[0].get('name')} is {away[0].get('state') or 'not ready'}"
+            self._own.raise_("LlmUnavailable", "llm", text, snapshot.at_wall_ms)
+        elif not away:
+            self._own.clear("LlmUnavailable", "llm")
+
+    def _work(self, stats: dict[str, Any], at_wall_ms: int) -> None:
+        dead = {agent: int(queue.get("dead") or 0) for agent, queue in (stats.get("queues") or {}).items()}
         for agent, count in dead.items():
             if count:
-                text = f"{count} tasks of {agent} used up their attempts"
-                self._own.raise_("DeadLetters", agent, text, snapshot.at_wall_ms)
+                self._own.raise_("DeadLetters", agent, f"{count} tasks of {agent} used up their attempts", at_wall_ms)
         for condition in self._own.active():
             if condition.name == "DeadLetters" and not dead.get(condition.subject):
                 self._own.clear("DeadLetters", condition.subject)
+        if (stats.get("store") or {}).get("full"):
+            self._own.raise_("StorageFull", "broker", "", at_wall_ms)
+        else:
+            self._own.clear("StorageFull", "broker")
+        open_tasks = int(stats.get("open_tasks") or 0)
+        if open_tasks >= QUEUE_TASKS_MAX:
+            text = f"{open_tasks} tasks are open, the bound is {QUEUE_TASKS_MAX}: new ones are answered 429"
+            self._own.raise_("QueueFull", "broker", text, at_wall_ms)
+        elif open_tasks < QUEUE_TASKS_MAX * QUEUE_FINE:
+            self._own.clear("QueueFull", "broker")
 
     def _reconcile(self, tell: Tell) -> None:
         there = {(entry["name"], entry["subject"]): entry["text"] for entry in self._told}

@@ -14,6 +14,8 @@ from sutazai.telemetry.events import Event
 if TYPE_CHECKING:
     from sutazai.control.snapshot import Snapshot
 
+#: What ``sutazaid`` writes into ``last_exit``; the group's own counter is gone with the group.
+OUT_OF_MEMORY = "out of memory"
 _PROCESS_KEYS = ("pid", "restarts", "oom_kills", "ready")
 
 
@@ -79,7 +81,7 @@ def look(snapshot: Snapshot, conditions: list[dict[str, Any]], before: Seen) -> 
         state=str(status.get("state") or ""),
         processes={
             str(entry.get("name")): {key: entry.get(key) or 0 for key in _PROCESS_KEYS}
-            | {"last_exit": entry.get("last_exit") or ""}
+            | {"last_exit": str(entry.get("last_exit") or "")}
             for entry in snapshot.processes()
         },
         instances={
@@ -114,7 +116,7 @@ def events_between(before: Seen, after: Seen, at_wall_ms: int) -> list[Event]:
         for name in before.processes.keys() - after.processes.keys():
             say("process-removed", name, f"{name} is no longer part of the plan")
     _instances(before.instances if same_run else {}, after.instances, say)
-    _conditions(before.conditions, after.conditions, at_wall_ms, say)
+    _conditions(before, after, at_wall_ms, say)
     for agent, count in after.dead.items():
         if count > (known := before.dead.get(agent, 0)):
             say("task-dead", agent, f"{count - known} more dead letters of {agent}, {count} in all", dead=count)
@@ -130,9 +132,14 @@ def _sources(before: Seen, after: Seen, say: Any) -> None:
 def _processes(before: dict[str, dict[str, Any]], after: dict[str, dict[str, Any]], say: Any) -> None:
     for name, now in after.items():
         old = before.get(name, {"pid": 0, "restarts": 0, "oom_kills": 0, "ready": False})
-        if now["oom_kills"] > old["oom_kills"]:
-            text = f"{name} was killed at its memory limit ({now['oom_kills']} times in all)"
-            say("oom-killed", name, text, oom_kills=now["oom_kills"])
+        ended_by_limit = now["restarts"] > old["restarts"] and OUT_OF_MEMORY in now["last_exit"]
+        if now["oom_kills"] > old["oom_kills"] or ended_by_limit:
+            say(
+                "oom-killed",
+                name,
+                f"{name} was killed at its memory limit: {now['last_exit'] or 'a part of it'}",
+                **now,
+            )
         if now["restarts"] > old["restarts"]:
             text = f"{name} was started again (restart {now['restarts']}); before: {now['last_exit'] or 'unknown end'}"
             say("process-restarted", name, text, **now)
@@ -155,22 +162,25 @@ def _instances(before: dict[str, dict[str, Any]], after: dict[str, dict[str, Any
             text = f"an instance of {now['agent']} runs as pid {now['pid']}"
             say("instance-started", now["agent"], text, ticket=ticket, pid=now["pid"])
         if now["oom_kills"] > (known["oom_kills"] if known else 0):
-            text = f"an instance of {now['agent']} was killed at its memory limit"
+            text = f"a part of an instance of {now['agent']} was killed at its memory limit"
             say("oom-killed", now["agent"], text, ticket=ticket, oom_kills=now["oom_kills"])
 
 
-def _conditions(before: dict[str, dict[str, Any]], after: dict[str, dict[str, Any]], at_wall_ms: int, say: Any) -> None:
-    for key, now in after.items():
-        old = before.get(key)
+def _conditions(before: Seen, after: Seen, at_wall_ms: int, say: Any) -> None:
+    processes = after.processes
+    for key, now in after.conditions.items():
+        old = before.conditions.get(key)
         if old is None or old["since_wall_ms"] != now["since_wall_ms"]:
             if old is not None:
                 _cleared(old, int(now["since_wall_ms"]), say)
             text = f"{now['name']}: {now['text']}"
-            data = {key: now[key] for key in ("name", "severity", "since_wall_ms")}
+            data = {field: now[field] for field in ("name", "severity", "since_wall_ms")}
             say("condition-raised", now["subject"], text, **data)
-    for key, old in before.items():
-        if key not in after:
-            _cleared(old, at_wall_ms, say)
+            if now["name"] == "OomKilled" and now["subject"] not in processes:
+                say("oom-killed", now["subject"], f"an instance of {now['subject']} was killed: {now['text']}")
+    for key, gone in before.conditions.items():
+        if key not in after.conditions:
+            _cleared(gone, at_wall_ms, say)
 
 
 def _cleared(old: dict[str, Any], at_wall_ms: int, say: Any) -> None:

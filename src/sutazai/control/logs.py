@@ -33,7 +33,7 @@ _STAMP = re.compile(
 _WORD = re.compile(
     rb"\b(?:(critical|fatal|error|panic|err)|(warn(?:ing)?)|(info|notice)|(debug|trace))\b", re.IGNORECASE
 )
-_RAISED = re.compile(rb"^(?:Traceback \(most recent call last\)|[A-Za-z_.]*(?:Error|Exception)\b)")
+_RAISED = re.compile(rb"^(?:Traceback \(most recent call last\)|[A-Za-z0-9_.]*(?:Error|Exception)\b)")
 _LEVEL_OF = {"critical": "error", "fatal": "error", "warn": "warning", "notice": "info", "trace": "debug"}
 _LEVEL_WORDS_BYTES = 120
 

@@ -35,6 +35,7 @@ _POOL_FIELDS = (
     ("pool_waiting", "waiting"),
 )
 _QUEUE_STATES = ("queued", "leased", "waiting", "dead")
+_QUANTILES = (("0.5", "p50"), ("0.99", "p99"), ("1", "max"))
 _STORE_PARTS = (("data", "bytes"), ("wal", "wal_bytes"))
 
 
@@ -116,9 +117,9 @@ def _processes(found: dict[Series, float], entries: list[dict[str, Any]]) -> Non
         found[series("process_up", name)] = 1 if entry.get("pid") else 0
         found[series("process_ready", name)] = 1 if entry.get("ready") else 0
         probe = entry.get("probe")
-        if isinstance(probe, dict) and probe.get("ok") is not None:
-            found[series("probe_success", name)] = 1 if probe["ok"] else 0
-            found[series("probe_duration_seconds", name)] = _number(probe.get("duration_ms")) / 1_000
+        if isinstance(probe, dict) and probe.get("checked_wall_ms"):
+            found[series("probe_success", name)] = 1 if probe.get("ok") else 0
+            found[series("probe_duration_seconds", name)] = _number(probe.get("latency_ms")) / 1_000
 
 
 def _agents(found: dict[Series, float], instances: list[dict[str, Any]], agents: Collection[str]) -> None:
@@ -151,16 +152,12 @@ def _work(found: dict[Series, float], stats: dict[str, Any]) -> None:
     for part, field in _STORE_PARTS:
         if field in store:
             found[series("store_bytes", part)] = _number(store[field])
-    _quantiles(found, "store_commit_seconds", store, "commit_ms_")
-    _quantiles(found, "task_latency_seconds", stats.get("latency") or {}, "")
-
-
-def _quantiles(found: dict[Series, float], name: str, table: dict[str, Any], prefix: str) -> None:
-    """Take entries like ``commit_ms_p50`` or ``p99_ms`` as quantiles in seconds."""
-    for key, value in table.items():
-        digits = "".join(filter(str.isdigit, key.removeprefix(prefix)))
-        if key.startswith(prefix) and "p" in key.removeprefix(prefix) and digits and isinstance(value, (int, float)):
-            found[series(name, f"0.{digits}")] = value / 1_000
+    for quantile, suffix in _QUANTILES:
+        if f"commit_ms_{suffix}" in store:
+            found[series("store_commit_seconds", quantile)] = _number(store[f"commit_ms_{suffix}"]) / 1_000
+        for stage, summary in (stats.get("latency") or {}).items():
+            if summary.get("count") and f"{suffix}_ms" in summary:
+                found[series("task_latency_seconds", stage, quantile)] = _number(summary[f"{suffix}_ms"]) / 1_000
 
 
 def _host(found: dict[Series, float], snapshot: Snapshot) -> None:

@@ -76,7 +76,7 @@ _TABLE = (
     # Work, from the broker
     Metric("queue_tasks", "gauge", "count", ("agent", "state"), "Open tasks: queued, leased, waiting; dead letters."),
     Metric("tasks_total", "counter", "count", ("outcome",), "Tasks by what became of them since the broker started."),
-    Metric("task_latency_seconds", "gauge", "seconds", ("quantile",), "Accepted to terminal, as the broker sees it."),
+    Metric("task_latency_seconds", "gauge", "seconds", ("stage", "quantile"), "Time of a step at the broker."),
     Metric("store_bytes", "gauge", "bytes", ("part",), "Size of the broker's database and of its log."),
     Metric("store_commit_seconds", "gauge", "seconds", ("quantile",), "Time of a group commit with its fsync."),
     # Conditions and control itself
