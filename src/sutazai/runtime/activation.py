@@ -34,6 +34,7 @@ PATIENCE_S = 60.0
 _COMMIT_TIMEOUT_S = 20.0
 _COMMIT_GRACE_S = 2.0
 _LEAVE_TIMEOUT_S = 2.0
+_KEEP_MS_MIN = 50  # it was woken for a task: the broker gets the time to hand it over
 _PROTOCOL_ERRORS_MAX = 3
 PARENT_SIGNAL = signal.SIGUSR1
 
@@ -82,6 +83,7 @@ class Instance:
         self._prepare()
         if not self._connect():
             return 0
+        self._watcher.prepare()  # while the broker looks for a task
         while not self._watcher.drain:
             try:
                 message = self._next()
@@ -109,7 +111,6 @@ class Instance:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         os.register_at_fork(after_in_child=self._link.drop)  # a skill's fork must not keep our connection open
-        self._watcher.prepare()
 
     def _on_terminate(self, _number: int, _frame: FrameType | None) -> None:
         self._watcher.drain = True
@@ -143,7 +144,7 @@ class Instance:
         """Wait for a message; ``None`` when the keep time is over or somebody asked to stop."""
         if self._watcher.arrived:
             return self._watcher.arrived.popleft()
-        give_up_s = time.monotonic() + self._place.keep_ms / 1_000
+        give_up_s = time.monotonic() + max(_KEEP_MS_MIN, self._place.keep_ms) / 1_000
         poller = select.poll()
         poller.register(self._link.connection, select.POLLIN)
         poller.register(self._wake, select.POLLIN)

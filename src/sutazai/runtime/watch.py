@@ -11,6 +11,7 @@ ended by the broker's order to ``sutazaid``.
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import os
 import select
@@ -63,7 +64,6 @@ class Watcher:
         self.turn: Turn | None = None
         self.context: Context | None = None
         self._main = threading.get_ident()
-        self._thread: threading.Thread | None = None
         self.task: asyncio.Task[Any] | None = None
         self.in_skill = False
         self.drain = False
@@ -73,12 +73,14 @@ class Watcher:
         self.last_heartbeat_s = 0.0
 
     def prepare(self) -> None:
-        """Start the thread and take the signal; called once, after the fork."""
+        """Start the thread and take the signal; called once, after the fork.
+
+        It is a bare thread: ``threading.Thread.start`` waits until the thread runs, which would delay every wake.
+        """
         signal.signal(STOP_SIGNAL, self._on_signal)
-        threading.stack_size(_STACK_BYTES)
-        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
-        self._thread.start()
-        threading.stack_size(0)  # threads of agent code have the usual size
+        _thread.stack_size(_STACK_BYTES)
+        _thread.start_new_thread(self._run, ())
+        _thread.stack_size(0)  # threads of agent code have the usual size
 
     def begin(self, turn: Turn, context: Context) -> None:
         """Give the connection away until ``end``."""

@@ -258,7 +258,7 @@ def load(family: str, modules: tuple[str, ...], name: str) -> int:
     """Import and warm, then settle; gives the milliseconds it took."""
     began = time.monotonic()
     try:
-        missing = preload([family], modules)
+        missing = preload([] if family == "base" and name != ROOT else [family], modules)  # members inherit base
     except ConfigError as error:
         missing = [str(error)]
     for text in missing:
