@@ -152,7 +152,7 @@ class Connection:
             self.close()
             return
         self._in += data
-        while self.open and (end := self._in.find(b"")) >= 0:
+        while self.open and (end := self._in.find(b"\n")) >= 0:
             line = bytes(self._in[:end])
             del self._in[: end + 1]
             if len(line) > LINE_BYTES_MAX:
