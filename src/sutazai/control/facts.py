@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 STATUS_WAIT_S = 5.0
+READINGS_MAX = 3
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid of SO_PEERCRED
 
 
@@ -42,10 +43,22 @@ def gather(fleet: str) -> HostFacts:
         cores=tuple(sorted(cpus.affinity())),
         cpu_quota_cores=quota or 0.0,
         ephemeral=ports.ephemeral_range(),
-        listening={port: str(holder) for port, holder in ports.listening().items() if holder.pid not in own},
+        listening={port: str(holder) for port, holder in _listening().items() if holder.pid not in own},
         cgroup=groups.version,
         unenforced=tuple(f"{miss.limit}: {miss.why}" for miss in groups.missing()) if groups.version != "none" else (),
     )
+
+
+def _listening() -> dict[int, ports.Holder]:
+    """List who listens; again when a holder was not seen, because a busy process changes while it is looked at."""
+    found: dict[int, ports.Holder] = {}
+    for _ in range(READINGS_MAX):
+        for port, holder in ports.listening().items():
+            if holder.pid or port not in found:
+                found[port] = holder
+        if all(holder.pid for holder in found.values()):
+            break
+    return found
 
 
 def own_pids(fleet: str, paths: FleetPaths) -> set[int]:

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
     from sutazai.plan.model import AgentRow, Finding, Plan, PoolRow, ProcessRow
 
-BAR_CELLS = 24
+BAR_CELLS = 16
+BAR_CELLS_SCALED = 12
+STEP_SHOWN_MAX = 4
 AGENTS_SHOWN_MAX = 80
 _MARKS = {"error": ("✗", "bold red"), "warning": ("!", "bold yellow"), "note": ("·", "cyan")}
 
@@ -74,91 +76,80 @@ def _findings(findings: Iterable[Finding]) -> list[RenderableType]:
 
 
 def _pools(plan: Plan) -> RenderableType:
-    table = _table("memory pool", "", "start peak", "size", "left", "agents awake at once")
-    for column in (2, 3, 4):
-        table.columns[column].justify = "right"
+    scaled = any(row.size_bytes < row.written_bytes for row in plan.pools)
+    cells = BAR_CELLS_SCALED if scaled else BAR_CELLS
+    table = _table("memory pool", "", "start peak", "size", *(["written"] if scaled else []), "left", "awake at once")
+    for column in table.columns[2:-1]:
+        column.justify = "right"
     for row in plan.pools:
-        name = f"└ {row.name}" if row.parent else row.name
-        size = format_bytes(row.size_bytes)
-        if row.size_bytes < row.written_bytes:
-            size = f"{size} [dim]of {format_bytes(row.written_bytes)}[/]"
         over = row.processes_bytes > row.size_bytes
-        left = (
-            f"[bold red]−{format_bytes(row.processes_bytes - row.size_bytes)}[/]"
-            if over
-            else format_bytes(row.room_bytes)
+        short = f"[bold red]−{format_bytes(row.processes_bytes - row.size_bytes)}[/]"
+        table.add_row(
+            f"└ {row.name}" if row.parent else row.name,
+            _bar(row, cells),
+            format_bytes(row.processes_bytes),
+            format_bytes(row.size_bytes),
+            *([f"[dim]{format_bytes(row.written_bytes)}[/]"] if scaled else []),
+            short if over else format_bytes(row.room_bytes),
+            _awake(row),
         )
-        table.add_row(name, _bar(row), format_bytes(row.processes_bytes), size, left, _awake(row))
     legend = Text.assemble(
-        ("█", "blue"),
-        " always runs, at its start peak  ",
-        ("▓", "green"),
-        " one instance of each agent  ",
-        ("░", "dim"),
-        " free",
+        ("█", "blue"), " always runs   ", ("▓", "green"), " one instance of each agent   ", ("░", "dim"), " free"
     )
-    return Group(table, Padding(legend, (0, 0, 0, 1)))
+    return Group(table, _caption(legend))
 
 
-def _bar(row: PoolRow) -> Text:
+def _bar(row: PoolRow, cells: int) -> Text:
     """Draw a pool: what always runs, what its agents would take, what is left."""
     if row.processes_bytes > row.size_bytes:
-        inside = max(1, BAR_CELLS * row.size_bytes // row.processes_bytes)
-        return Text.assemble(("█" * inside, "blue"), ("█" * (BAR_CELLS - inside), "red"))
-    if not row.size_bytes:
-        return Text("░" * BAR_CELLS, style="dim")
-    fixed = _cells(row.processes_bytes, row.size_bytes)
-    agents = _cells(min(row.agents_bytes, row.room_bytes), row.size_bytes)
-    agents = min(agents, BAR_CELLS - fixed)
-    return Text.assemble(("█" * fixed, "blue"), ("▓" * agents, "green"), ("░" * (BAR_CELLS - fixed - agents), "dim"))
+        inside = max(1, cells * row.size_bytes // row.processes_bytes)
+        return Text.assemble(("█" * inside, "blue"), ("█" * (cells - inside), "red"))
+    fixed = _cells(row.processes_bytes, row.size_bytes, cells)
+    agents = min(_cells(min(row.agents_bytes, row.room_bytes), row.size_bytes, cells), cells - fixed)
+    return Text.assemble(("█" * fixed, "blue"), ("▓" * agents, "green"), ("░" * (cells - fixed - agents), "dim"))
 
 
-def _cells(part: int, whole: int) -> int:
+def _cells(part: int, whole: int, cells: int) -> int:
     """Scale to cells; something is never drawn as nothing."""
-    return max(1, round(BAR_CELLS * part / whole)) if part else 0
+    return max(1, round(cells * part / whole)) if part else 0
 
 
 def _awake(row: PoolRow) -> str:
     if row.name == "reserve":
-        return "[dim]kept free for emergencies[/]"
+        return "[dim]never given out[/]"
     if not row.agents:
         return ""
     awake = f"all {row.agents}" if row.awake_max >= row.agents else f"{row.awake_max} of {row.agents}"
-    return f"{awake} [dim](instance_limit {row.instance_limit})[/]" if row.instance_limit else awake
+    return f"{awake} [dim]· limit {row.instance_limit}[/]" if row.instance_limit else awake
 
 
 def _processes(processes: tuple[ProcessRow, ...]) -> RenderableType:
-    table = _table("stage", "process", "pool", "limit", "start peak", "cpu", "ports")
-    for column in (3, 4):
-        table.columns[column].justify = "right"
-    stage = None
+    table = _table("process", "pool", "limit", "start peak", "cpu", "ports")
+    for column in table.columns[2:4]:
+        column.justify = "right"
+    for column in table.columns[:2]:
+        column.no_wrap = True
     for row in processes:
-        shown = row.stage or "—"
-        name = f"{row.name} [dim]{row.family}[/]" if row.family else row.name
         table.add_row(
-            f"[dim]{shown}[/]" if shown != stage else "",
-            name,
+            f"{row.name} [dim]{row.family}[/]" if row.family else row.name,
             row.pool,
             format_bytes(row.memory_bytes),
             format_bytes(row.envelope_bytes),
             _cpu(row),
             " ".join(str(port) for port in row.ports),
         )
-        stage = shown
-    table.columns[1].no_wrap = True
     return table
 
 
-def _cpu(row: ProcessRow | AgentRow) -> str:
+def _cpu(row: ProcessRow) -> str:
     parts = [f"≤ {row.cpu_quota_cores:g} c"] if row.cpu_quota_cores else []
-    parts += [f"cores {row.cpuset}"] if row.cpuset else []
-    parts += [f"weight {row.cpu_weight}"] if row.cpu_weight not in {0, 100} else []
+    parts += [f"on {row.cpuset}"] if row.cpuset else []
     return ", ".join(parts)
 
 
 def _agents(agents: tuple[AgentRow, ...]) -> RenderableType:
-    table = _table("agent", "port", "pool", "family", "limit", "envelope", "instances", "hibernates after")
-    for column in (1, 4, 5, 6):
+    table = _table("agent", "port", "pool", "family", "limit", "peak", "max", "keep")
+    for column in (1, 4, 5, 6, 7):
         table.columns[column].justify = "right"
     table.columns[0].no_wrap = True
     for row in agents[:AGENTS_SHOWN_MAX]:
@@ -172,18 +163,26 @@ def _agents(agents: tuple[AgentRow, ...]) -> RenderableType:
             str(row.instances_max),
             format_duration_ms(row.keep_ms),
         )
-    if len(agents) > AGENTS_SHOWN_MAX:
-        more = Text(f" … and {len(agents) - AGENTS_SHOWN_MAX} more agents; --json names them all", style="dim")
-        return Group(table, more)
-    return table
+    more = f"… and {len(agents) - AGENTS_SHOWN_MAX} more agents (--json)\n" if len(agents) > AGENTS_SHOWN_MAX else ""
+    return Group(
+        table, _caption(Text(f"{more}limit, peak: of one instance · max: instances · keep: idle time until it sleeps"))
+    )
+
+
+def _caption(text: Text) -> RenderableType:
+    text.style = "dim"
+    return Padding(text, (0, 0, 0, 1))
 
 
 def _start(plan: Plan) -> RenderableType:
-    order = Text(" start  ", style="bold")
-    for index, stage in enumerate(plan.stages):
-        steps = [" + ".join(step) if len(step) <= 4 else f"{len(step)} processes" for step in stage.steps]  # noqa: PLR2004
-        order.append(f"{' → ' if index else ''}{' → '.join(steps)}", style="default")
-    return order
+    steps = [
+        " + ".join(step) if len(step) <= STEP_SHOWN_MAX else f"{len(step)} processes"
+        for stage in plan.stages
+        for step in stage.steps
+    ]
+    grid = Table.grid(padding=(0, 1))
+    grid.add_row(Text(" start", style="bold"), Text(" → ".join(steps)))
+    return grid
 
 
 def _ports(plan: Plan) -> RenderableType:

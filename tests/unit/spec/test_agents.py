@@ -57,7 +57,8 @@ def test_overrides(load: Load) -> None:
     agent = load(
         "fleet: a\ncpu_sets: {s: {cores: 0}}\nagents:\n  ram-optimizer:\n    port: 10333\n    pool: critical\n"
         "    memory: 400MB\n    envelope: 100MB\n    instances: 3\n    keep: 1s\n    cpu: 0.5c\n    weight: 9\n"
-        "    cpu_set: s\n    attempts: 2\n    deadline: 5s\n    settings: {name: x, deep: {list: [1, 2.5, yes, null]}}\n"
+        "    cpu_set: s\n    attempts: 2\n    deadline: 5s\n"
+        "    settings: {name: x, deep: {list: [1, 2.5, yes, null]}}\n"
     ).agents["ram-optimizer"]
     assert (agent.port, agent.pool, agent.memory_bytes, agent.envelope_bytes) == (
         10333,

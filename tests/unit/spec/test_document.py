@@ -119,7 +119,7 @@ def test_file_that_grows_while_read_is_refused(tmp_path: Path, monkeypatch: pyte
     """The limit also holds for what is read, not only for what the size says (a file in /proc has size 0)."""
     path = tmp_path / "a.yaml"
     path.write_bytes(b"#" * (MANIFEST_BYTES_MAX + 10))
-    real = os.stat(path)
+    real = path.stat()
 
     class Small:
         st_mode = real.st_mode

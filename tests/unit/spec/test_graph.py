@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -31,7 +33,7 @@ def test_cycle_and_layers_agree(after: dict[str, list[str]]) -> None:
     steps = layers(names, after)
     if cycle:
         assert cycle[0] == cycle[-1]
-        assert all(second in after[first] for first, second in zip(cycle, cycle[1:], strict=False))
+        assert all(second in after[first] for first, second in pairwise(cycle))
         assert sum(map(len, steps)) < len(names)
         return
     depth = {name: index for index, step in enumerate(steps) for name in step}
