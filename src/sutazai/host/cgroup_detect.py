@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -91,9 +91,9 @@ class Place:
                 self.memory_file.unlink()
 
 
-def find_place(name: str, state_dir: Path, system: Path) -> Place | None:
+def find_place(name: str, state_dir: Path, system: Path, files: Files | None = None) -> Place | None:
     """Find the base folders for a fleet's root group ``name``; None when no tree can be written."""
-    files = Files()
+    files = files or Files()
     mounts = _mounts(system)
     own = _own_paths(system)
     memory_file = state_dir / "cgroup.json"
@@ -109,27 +109,26 @@ def find_place(name: str, state_dir: Path, system: Path) -> Place | None:
             return None
         is_top = base == unified.folder and not (base / "cgroup.type").exists()
         return Place("v2", name, {"unified": base}, features, is_top, memory_file, mounts, files)
-    return _find_v1(name, mounts, own, remembered, memory_file)
+    return _find_v1(name, mounts, own, remembered, Place("v1", name, {}, memory_file=memory_file, files=files))
 
 
 def _find_v1(
-    name: str, mounts: dict[str, Mount], own: dict[str, str], remembered: dict[str, Path], memory_file: Path
+    name: str, mounts: dict[str, Mount], own: dict[str, str], remembered: dict[str, Path], empty: Place
 ) -> Place | None:
-    files = Files()
     bases: dict[str, Path] = {}
     features: frozenset[str] = frozenset()
     for controller in (*V1_CONTROLLERS, "unified"):
         if controller not in mounts:
             continue
         base = remembered.get(controller) or _below(mounts[controller], _cut(own.get(controller, "/"), name))
-        writable, found = _probe(files, base, name)
+        writable, found = _probe(empty.files, base, name)
         if writable:
             bases[controller] = base
         if writable and controller == "unified":
             features = found
     if not set(bases) & {"memory", "pids", "cpu", "freezer"}:
         return None
-    return Place("v1", name, bases, features, is_top=False, memory_file=memory_file, mounts=mounts, files=files)
+    return replace(empty, bases=bases, features=features, mounts=mounts)
 
 
 def _mounts(system: Path) -> dict[str, Mount]:
