@@ -201,6 +201,11 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
         shutil.rmtree(run_root)
 
 
+def _named(conditions: list[Any]) -> list[Any]:
+    """Leave out what the machine that runs the tests says about itself."""
+    return [condition for condition in conditions if condition.subject != "host"]
+
+
 def _status(fleet: str) -> dict[str, Any]:
     shop = {
         "name": "shop",
@@ -280,10 +285,10 @@ def test_every_fact_has_its_source(stage: Stage) -> None:
     assert (status.fleet, status.state, shop.memory_bytes) == (stage.fleet, "up", 50_000_000)
     assert shop.source.startswith("status:process/shop@")
     assert status.broker["totals"] == {"accepted": 9, "succeeded": 6}
-    pressure, unhealthy = stage.client.conditions()
+    pressure, unhealthy = _named(stage.client.conditions())
     assert (pressure.root, unhealthy.root, unhealthy.depends_on) == (True, False, ["MemoryPressure/shop"])
     assert unhealthy.source == "condition:Unhealthy/shop@6"
-    assert [item.name for item in stage.client.conditions(roots=True)] == ["MemoryPressure"]
+    assert [item.name for item in _named(stage.client.conditions(roots=True))] == ["MemoryPressure"]
     (series,) = stage.until(lambda: stage.client.metrics("process_memory_bytes", process="shop"))
     assert series.values[-1] == 50_000_000
     assert series.source.startswith('metric:process_memory_bytes{process="shop"}@')
@@ -299,7 +304,7 @@ def test_every_fact_has_its_source(stage: Stage) -> None:
     )
     kinds = {event.kind for event in stage.client.events()}
     assert {"control-started", "process-started", "instance-started", "condition-raised", "fleet-state"} <= kinds
-    spans = stage.client.condition_history(since_s=10**10)
+    spans = _named(stage.client.condition_history(since_s=10**10))
     assert [(span.name, span.raised_wall_ms, span.cleared_wall_ms) for span in spans] == [
         ("MemoryPressure", 5, None),
         ("Unhealthy", 6, None),
@@ -321,13 +326,13 @@ def test_changes_become_events_and_history(stage: Stage) -> None:
     stage.start()
     stage.until(stage.client.status)
     stage.conditions.raise_("Unhealthy", "shop", "3 checks failed", _now_ms())
-    stage.until(lambda: stage.client.events(kind="condition-raised"))
+    stage.until(lambda: stage.client.events(kind="condition-raised", subject="shop"))
     stage.conditions.clear("Unhealthy", "shop")
     stage.status["processes"][0] |= {"restarts": 1, "last_exit": "signal 9: out of memory", "pid": 1}
     stage.status["instances"] = []
     stage.stats["queues"]["greeter"]["dead"] = 1
     restarted, killed, cleared, dead, ended = (
-        stage.until(lambda kind=kind: stage.client.events(kind=kind))[0]
+        stage.until(lambda kind=kind: stage.client.events(kind=kind, subject=("shop", "greeter")))[0]
         for kind in ("process-restarted", "oom-killed", "condition-cleared", "task-dead", "instance-ended")
     )
     assert restarted.data["restarts"] == 1
@@ -381,7 +386,7 @@ def test_it_works_without_its_neighbours_and_finds_them_again(stage: Stage) -> N
     stage.start_neighbours()
     assert stage.supervisor.ready.get(timeout=WAIT_S) == "control"
     stage.until(lambda: stage.client.status().broker)
-    stage.until(lambda: not stage.client.conditions())
+    stage.until(lambda: not _named(stage.client.conditions()))
     lost = [(event.kind, event.subject) for event in stage.client.events(kind=("source-lost", "source-back"))]
     assert lost.index(("source-lost", "broker")) < lost.index(("source-lost", "sutazaid"))
     assert {("source-back", "broker"), ("source-back", "sutazaid")} <= set(lost)

@@ -1,4 +1,4 @@
-"""Why it exists: one GET over a unix socket needs forty lines, while an HTTP library costs every instance memory."""
+"""Why it exists: one GET needs forty lines, while an HTTP library costs every instance memory."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def get(path: Path, target: str, timeout_s: float) -> Any:
         SutazaiError: the answer is a problem; its class follows from the problem's code.
         ProtocolError: the answer is no HTTP or no JSON.
     """
-    status, body = _exchange(path, target, time.monotonic() + timeout_s)
+    status, body = fetch(path, target, timeout_s)
     try:
         decoded = json.loads(body)
     except ValueError as error:
@@ -50,11 +50,22 @@ def get(path: Path, target: str, timeout_s: float) -> Any:
     return decoded
 
 
-def _exchange(path: Path, target: str, give_up_at: float) -> tuple[int, bytes]:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as connection:
+def fetch(address: Path | tuple[str, int], target: str, timeout_s: float) -> tuple[int, bytes]:
+    """Send one GET to a unix socket's path, or to a host and port, and read the answer.
+
+    Returns:
+        Status and body.
+
+    Raises:
+        OSError: nobody listens there, or it does not answer in time.
+        ProtocolError: the answer is no HTTP, or too long.
+    """
+    give_up_at = time.monotonic() + timeout_s
+    family = socket.AF_INET if isinstance(address, tuple) else socket.AF_UNIX
+    with socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as connection:
         connection.settimeout(_left_s(give_up_at))
-        connection.connect(str(path))
-        head = f"GET {target} HTTP/1.1\r\nHost: control\r\nAccept: application/json\r\nConnection: close\r\n\r\n"
+        connection.connect(address if isinstance(address, tuple) else str(address))
+        head = f"GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
         connection.sendall(head.encode("ascii"))
         data = bytearray()
         while True:

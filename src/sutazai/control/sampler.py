@@ -19,7 +19,7 @@ from sutazai.control.changes import Seen, events_between, look
 from sutazai.control.logclock import LogClock
 from sutazai.control.measure import AgentTotals, values_of
 from sutazai.control.snapshot import HostSample, Snapshot, SourceState
-from sutazai.control.sources import Broker, Machine, Supervisor, wall_ms
+from sutazai.control.sources import Broker, Machine, ModelServer, Supervisor, wall_ms
 from sutazai.errors import ConfigError, SutazaiError
 from sutazai.limits import TICK_MS
 from sutazai.telemetry.events import Event, EventLog
@@ -67,6 +67,7 @@ class Sampler:
         self._supervisor = Supervisor(paths.run.name, wall_ms)
         self._broker = Broker(paths.broker_socket, wall_ms)
         self._machine = Machine(paths.state)
+        self._model = ModelServer()
         self._board = Board()
         self._totals = AgentTotals()
         self._seen = Seen()
@@ -127,7 +128,7 @@ class Sampler:
         conditions = self._board.update(snapshot, self._supervisor.condition)
         self.log_clock.tick(snapshot.at_wall_ms)
         snapshot = replace(snapshot, took_s=time.perf_counter() - started)
-        values = values_of(snapshot, self._agents, self._totals)
+        values = values_of(snapshot, self._agents, self._totals) | self._model.values(snapshot.processes())
         self.newest = Look(snapshot, conditions, values, self._agents)
         self._keep(snapshot.at_wall_ms, values)
         self._notice(snapshot, conditions)

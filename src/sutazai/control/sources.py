@@ -8,7 +8,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from sutazai.client import http
 from sutazai.client.supervisor import SupervisorClient
+from sutazai.control import exposition
 from sutazai.control.snapshot import HostSample, SourceState
 from sutazai.errors import SutazaiError
 from sutazai.host import disk, procfs, psi
@@ -19,7 +21,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from sutazai.telemetry.ring_file import Series
+
 ANSWER_S_MAX = 2.0
+PAGE_S_MAX = 0.5
+PAGE_TICKS = 5
+HTTP_OK = 200
 
 
 class Supervisor:
@@ -92,6 +99,32 @@ class Broker:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+class ModelServer:
+    """The language model server, whose page of metrics is read now and then."""
+
+    def __init__(self) -> None:
+        """Nothing is known yet."""
+        self._values: dict[Series, float] = {}
+        self._wait = 0
+
+    def values(self, processes: list[dict[str, Any]]) -> dict[Series, float]:
+        """Its sampled numbers; from a page read some seconds ago at most, none while it is away."""
+        server = next((entry for entry in processes if entry.get("kind") == "llm" and entry.get("ready")), None)
+        port = next((listen["port"] for listen in (server or {}).get("listen") or () if listen.get("port")), 0)
+        if not port:
+            self._values, self._wait = {}, 0
+            return self._values
+        self._wait -= 1
+        if self._wait < 0:
+            self._wait = PAGE_TICKS
+            try:
+                status, body = http.fetch(("127.0.0.1", int(port)), "/metrics", PAGE_S_MAX)
+                self._values = exposition.parse(body.decode("utf-8", "replace")) if status == HTTP_OK else {}
+            except (OSError, SutazaiError):
+                self._values = {}
+        return self._values
 
 
 class Machine:

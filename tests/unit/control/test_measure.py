@@ -96,6 +96,19 @@ def test_prometheus_reads_what_is_written() -> None:
     assert families["process_up"].documentation == METRICS["process_up"].help
 
 
+def test_a_page_is_read_as_it_is_written() -> None:
+    """The model server's numbers arrive; what the table does not know or does not sample is passed over."""
+    values = {
+        series("ai_model_memory_bytes", 'a"b\\c\nd'): 1.5e9,
+        series("ai_tokens_processed_total", "m", "prompt"): 7.0,
+    }
+    text = exposition.text_of(values) + (
+        '# HELP x y\nunknown 3\nai_inference_duration_seconds_bucket{le="1"} 2\nai_errors_total 3\n'
+        'ai_model_memory_bytes{model="x"} NaN\nai_queue_requests{model="x"} many\nai_queue_requests{odd="x"} 1\n'
+    )
+    assert exposition.parse(text) == values
+
+
 def test_quantiles_are_seconds() -> None:
     """The broker's milliseconds become the unit of the name."""
     stats = {"store": {"commit_ms_p50": 2, "commit_ms_p99": 40}, "latency": {"turn": {"count": 3, "p50_ms": 7}}}
