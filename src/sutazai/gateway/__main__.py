@@ -41,8 +41,8 @@ def main(arguments: list[str] | None = None) -> int:
             for entry in sockets
             if entry.family in {socket.AF_INET, socket.AF_INET6}  # what has no port is the edge
         }
-        broker = AsyncConnection(paths.broker_socket, "gateway")
-        app = Gateway(Places(paths.plan, paths.control_socket, paths.token), broker, doors)
+        places = Places(paths.plan, paths.control_socket, paths.token)
+        app = Gateway(places, lambda: AsyncConnection(paths.broker_socket, "gateway"), doors)
     except (ConfigError, HostError) as error:
         return _fail(str(error), 1)
     sys.stdout.write(f"gateway: {len(doors)} doors, edge on {_edge(doors)}\n")

@@ -59,21 +59,22 @@ class Gateway:
 
     Args:
         places: files and sockets.
-        broker: connection to it; reconnects by itself.
+        connect: makes a connection to the broker; it reconnects by itself.
         doors: what each local port is for; an unknown port is the edge.
 
     Raises:
         ConfigError: the plan cannot be read.
     """
 
-    def __init__(self, places: Places, broker: Broker, doors: Mapping[int, Door]) -> None:
+    def __init__(self, places: Places, connect: Callable[[], Broker], doors: Mapping[int, Door]) -> None:
+        broker = connect()
         self._broker, self._doors = broker, dict(doors)
         self._directory = Directory(places.plan)
         self._meters = Meters()
         guard = Guard(places.token)
         status = StatusCache(places.control_socket)
         pages = PageRoutes(self._directory, status, guard, self._meters, lambda: broker.connected)
-        tasks = TaskRoutes(broker, self._directory, guard)
+        tasks = TaskRoutes(broker, self._directory, guard, connect)
         self._routers = {
             "edge": Router([*_edge_routes(pages, tasks), *_agent_routes(pages, tasks, "/agents/{agent}")]),
             "agent": Router(_agent_routes(pages, tasks, "")),

@@ -20,7 +20,7 @@ from sutazai.gateway.reading import (
 from sutazai.wire.messages import LEASED, QUEUED, TERMINAL, WAITING
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from starlette.requests import Request
 
@@ -31,6 +31,7 @@ ANSWER_S_MAX = 10.0
 WAIT_SLACK_S = 5.0
 KEEP_ALIVE_S = 15.0
 STREAMS_MAX = 1_000
+CUT_SHORT = frozenset({429, 503})
 LIST_MAX = 1_000
 LIST_DEFAULT = 50
 STATES = TERMINAL | {QUEUED, LEASED, WAITING}
@@ -62,10 +63,17 @@ class Broker(Protocol):
 
 
 class TaskRoutes:
-    """Handlers of everything below ``/tasks``; the agent is the one of the path or of the port."""
+    """Handlers of everything below ``/tasks``; the agent is the one of the path or of the port.
 
-    def __init__(self, broker: Broker, directory: Directory, guard: Guard) -> None:
-        self._broker, self._directory, self._guard = broker, directory, guard
+    Args:
+        broker: the connection that all requests share.
+        directory: the agents.
+        guard: who may do what.
+        another: makes a connection of its own for a stream: closing it is how the broker learns that nobody listens.
+    """
+
+    def __init__(self, broker: Broker, directory: Directory, guard: Guard, another: Callable[[], Broker]) -> None:
+        self._broker, self._directory, self._guard, self._another = broker, directory, guard, another
         self._streams = 0
 
     async def submit(self, request: Request) -> Response:
@@ -130,7 +138,8 @@ class TaskRoutes:
     async def _event_lines(self, task: str, after_seq: int) -> AsyncIterator[str]:
         """Write events; an idle stream says so now and then, a lost broker ends it so that the client comes again."""
         self._streams += 1
-        source = self._broker.stream({"t": "watch", "task": task})
+        connection = self._another()
+        source = connection.stream({"t": "watch", "task": task})
         pending: asyncio.Task[dict[str, Any] | None] | None = None
         try:
             yield "retry: 1000\n\n"
@@ -152,6 +161,7 @@ class TaskRoutes:
             self._streams -= 1
             if pending is not None:
                 pending.cancel()
+            await connection.close()
 
     async def _task(self, request: Request) -> dict[str, Any]:
         """Get the task of the path; on an agent's port only that agent's.
@@ -171,7 +181,7 @@ class TaskRoutes:
         try:
             reply = await self._ask(message, wait_ms / 1_000 + WAIT_SLACK_S)
         except Problem as problem:
-            if problem.status != 503:  # noqa: PLR2004 unavailable
+            if problem.status not in CUT_SHORT:
                 raise
             return {"id": task, "status": "queued"}  # it is stored; only the waiting was cut short
         found: dict[str, Any] = reply["task"]

@@ -61,6 +61,7 @@ class FakeBroker:
         self.failure: SutazaiError | None = None
         self.done = False
         self.up = True
+        self.closed = 0
         self.events: list[dict[str, Any]] = []
 
     @property
@@ -72,7 +73,7 @@ class FakeBroker:
             raise UnavailableError("down")
 
     async def close(self) -> None:
-        self.up = False
+        self.closed += 1
 
     async def request(self, message: dict[str, Any], timeout_s: float | None = None) -> dict[str, Any]:
         self.asked.append(message)
@@ -133,7 +134,7 @@ class Fleet:
             ADDER: Door.of("agent:adder"),
             WORKER: Door.of("worker:python-0"),
         }
-        self.app = Gateway(Places(self.plan, folder / "control.sock", self.token), self.broker, doors)
+        self.app = Gateway(Places(self.plan, folder / "control.sock", self.token), lambda: self.broker, doors)
 
     async def _get_json(self, socket: Path, path: str) -> dict[str, Any]:
         if self.status is None:

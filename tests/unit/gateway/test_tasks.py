@@ -218,6 +218,7 @@ def test_events_are_streamed_and_resumed(fleet: Any) -> None:
     rest = client.get("/tasks/t_0/events", headers={"Last-Event-ID": "3"}).text
     assert "id: 4\nevent: succeeded" in rest
     assert "id: 3" not in rest
+    assert fleet.broker.closed == 2
     problem(client.get("/tasks/t_7/events"), 404, "not-found")
 
 
