@@ -33,7 +33,8 @@ def manifest_text(agents: int, services: int) -> str:
     """Write a fleet whose agents use the whole range of keys."""
     head = (
         "fleet: bench\n"
-        "port_ranges: {infrastructure: 10000-10199, monitoring: 10200-10299, agents: 10300-25000, reserved: 25001-26000}\n"
+        "port_ranges:\n  infrastructure: 10000-10199\n  monitoring: 10200-10299\n"
+        "  agents: 10300-25000\n  reserved: 25001-26000\n"
         "cpu_sets:\n  front: {cores: 0-3, members: [critical]}\n  back: {cores: 4-11, members: [standard]}\n"
         "runtime_pools: {python: {workers: 8, families: [base]}}\n"
         "services:\n"
