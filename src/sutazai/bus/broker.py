@@ -75,7 +75,7 @@ class Broker:
         self.dispatcher = Dispatcher(self.instances.deliver)
         self.demand = Demand(supervisor, directory)
         self.hooks = GroupHooks(self._extend, self._undone)
-        self.sessions: set[Session] = set()
+        self.sessions: dict[Session, None] = {}  # in order: the simulation is repeatable
         now_ms = clock.now_ms()
         self._started_wall_ms = clock.wall_ms()
         self._due_ms, self._deadline_ms = store.timers()
@@ -89,13 +89,13 @@ class Broker:
     def connected(self, peer: Peer) -> Session:
         """A connection was taken."""
         session = Session(peer, self.clock.now_ms())
-        self.sessions.add(session)
+        self.sessions[session] = None
         return session
 
     def disconnected(self, session: Session) -> None:
         """A connection is gone."""
         session.closed = True
-        self.sessions.discard(session)
+        self.sessions.pop(session, None)
         self.watches.closed(session)
         self.instances.closed(session)
 
@@ -270,7 +270,7 @@ class Broker:
                     entry["ticket"], Ticket(entry["agent"], entry["token"], entry["uid"], entry["pid"])
                 )
         elif kind == "exit":
-            self.instances.tickets.pop(push["ticket"], None)
+            self.instances.drop_ticket(push["ticket"])
             reason = f"the instance ended: {push.get('reason', 'unknown')} (status {push.get('status')})"
             self.leases.exited(push["ticket"], own=bool(push.get("own", True)), reason=reason)
             self.demand.room(push["agent"])
@@ -291,14 +291,7 @@ class Broker:
         """Ask for instances where tasks are due and nobody is there."""
         if not self.leases.supervised:
             return
-        connected: dict[str, int] = {}
-        busy: dict[str, int] = {}
-        for instance in self.instances.by_ticket.values():
-            if not instance.leaving:
-                connected[instance.agent] = connected.get(instance.agent, 0) + 1
-                if instance.lease is not None:
-                    busy[instance.agent] = busy.get(instance.agent, 0) + 1
-        self.demand.look(self.store.counts, connected, busy, self.clock.now_ms())
+        self.demand.look(self.store.counts, self.instances.free(), self.clock.now_ms())
 
     def _kill(self, ticket: str, reason: str) -> None:
         self._supervisor({"op": "kill", "ticket": ticket, "reason": reason}, None)

@@ -130,13 +130,13 @@ class ClientDesk:
     def _list(self, session: Session, request: messages.Listing) -> None:
         operation = List(request.status, request.agent, request.limit)
         self._broker.journal.enqueue(
-            operation, self._answering(session, request.id, lambda tasks: {"t": "tasks", "tasks": tasks})
+            operation, self._answering(session, request.id, lambda tasks: {"t": "list", "tasks": tasks})
         )
 
     def _state(self, session: Session, request: messages.OfState) -> None:
         def make(found: tuple[int, str] | None) -> dict[str, Any]:
             version, data = found or (0, "null")
-            return {"t": "state", "version": version, "state": messages.raw(data)}
+            return {"t": "state", "state_version": version, "state": messages.raw(data)}
 
         operation = ReadState(request.agent, request.session)
         self._broker.journal.enqueue(operation, self._answering(session, request.id, make))

@@ -1,7 +1,7 @@
 """Why it exists: an agent with due tasks and no free instance must be woken, again and again, until somebody is there.
 
-``sutazaid`` is asked for a total, so that asking twice is harmless. It answers yes, wait or no; each has its own pause
-before the next question.
+``sutazaid`` is asked for so many more and counts those that it is starting, so that asking twice is harmless. It
+answers yes, wait or no; each has its own pause before the next question.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class _Asked:
     """What was asked for an agent.
 
     Attributes:
-        want: instances.
+        want: more instances.
         next_ms: not again before.
         pause_ms: grows while the answer is not yes.
         why: of the last answer that was not yes.
@@ -62,13 +62,12 @@ class Demand:
         asked = self._asked.get(agent)
         return asked.why if asked else ""
 
-    def look(self, counts: Counts, connected: dict[str, int], busy: dict[str, int], now_ms: int) -> None:
+    def look(self, counts: Counts, instances: dict[str, list[int]], now_ms: int) -> None:
         """Ask for what is missing.
 
         Args:
             counts: tasks by agent.
-            connected: instances by agent that can take a turn.
-            busy: of them, those that run one.
+            instances: by agent: all that are there or coming, and of them those without a turn.
             now_ms: broker's time.
         """
         if self.stopped:
@@ -77,10 +76,11 @@ class Demand:
         for agent, entry in counts.agents.items():
             if entry.ready <= 0:
                 continue
-            want = min(self.directory.instances_max(agent), busy.get(agent, 0) + entry.ready)
-            if want > connected.get(agent, 0):
+            present, free = instances.get(agent, (0, 0))
+            more = min(self.directory.instances_max(agent) - present, entry.ready - free)
+            if more > 0:
                 missing.add(agent)
-                self._ask(agent, want, now_ms)
+                self._ask(agent, more, now_ms)
         for agent in [agent for agent, asked in self._asked.items() if agent not in missing and not asked.under_way]:
             del self._asked[agent]
         self._tell_queues(counts, now_ms)

@@ -43,7 +43,7 @@ class Dispatcher:
 
     def credit(self, instance: Instance) -> None:
         """An instance asked for a task, outside of a group."""
-        if not instance.session.closed and not instance.leaving and instance.lease is None:
+        if not instance.claiming and not instance.leaving and instance.lease is None and not instance.session.closed:
             self._idle.setdefault(instance.agent, {})[instance] = None
 
     def credit_in_group(self, instance: Instance, task: str, fence: int) -> None:
@@ -71,13 +71,18 @@ class Dispatcher:
         for instance, task, fence in self._credited:
             lease = instance.lease
             runs_another = lease is not None and (lease.task, lease.fence) != (task, fence)
-            if not instance.session.closed and not instance.leaving and not runs_another:
+            if instance.credited == (task, fence):
+                continue
+            instance.credited = (task, fence)
+            gone = instance.session.closed or instance.leaving
+            if not gone and not runs_another and not instance.claiming:
                 self._idle.setdefault(instance.agent, {})[instance] = None
         entries = []
         for agent in [agent for agent in self._idle if agent not in self._dry]:
             waiting = self._idle[agent]
             for _ in range(min(counts.of(agent).ready, len(waiting))):
                 instance, _ = waiting.popitem()
+                instance.claiming = True
                 self._picked.append(instance)
                 entries.append(self._claim(instance))
             if not waiting:
@@ -90,6 +95,7 @@ class Dispatcher:
         )
 
     def _claimed(self, instance: Instance, result: Outcome | RefusedError) -> None:
+        instance.claiming = False
         if isinstance(result, RefusedError):
             self.credit(instance)
         elif result.reply is None:  # its deadline has passed and the timer has not seen it yet
@@ -106,8 +112,10 @@ class Dispatcher:
     def undone(self) -> None:
         """The group was rolled back: those who were picked wait again, those who committed do not yet."""
         for instance in self._picked:
+            instance.claiming = False
             self._idle.setdefault(instance.agent, {})[instance] = None
         for instance, _, _ in self._credited:
+            instance.credited = ("", 0)
             self.forget(instance)
         self._credited.clear()
         self._picked.clear()

@@ -50,6 +50,7 @@ class InstanceDesk:
         self._broker = broker
         self.tickets: dict[str, Ticket] = {}
         self.by_ticket: dict[str, Instance] = {}
+        self._coming: dict[str, int] = {}
         self._pending: list[Session] = []
         self._opened = 0
         self._handlers: dict[str, Callable[[Session, Instance, Any], None]] = {
@@ -102,7 +103,10 @@ class InstanceDesk:
             raise ProtocolError("an instance says in its hello which agent it is")
         instance = Instance(hello.agent, ticket, session.peer.pid, session)
         older = self.by_ticket.get(ticket)
+        self._coming.pop(ticket, None)
         attached = hello.held is not None and broker.leases.attach(instance, hello.held.task, hello.held.fence, now_ms)
+        if not attached:
+            broker.leases.came_back_without(ticket, older)
         if older is not None:
             self._leave(older)
             older.session.peer.close()
@@ -139,8 +143,28 @@ class InstanceDesk:
     def add_ticket(self, ticket: str, facts: Ticket) -> None:
         """``sutazaid`` says that an instance has been admitted."""
         self.tickets[ticket] = facts
+        if ticket not in self.by_ticket:
+            self._coming[ticket] = self._broker.clock.now_ms() + self._broker.options.ticket_wait_ms
         for session in [s for s in self._pending if s.hello is not None and s.hello[0].get("ticket") == ticket]:
             self._retry(session)
+
+    def drop_ticket(self, ticket: str) -> None:
+        """``sutazaid`` says that an instance is gone."""
+        self.tickets.pop(ticket, None)
+        self._coming.pop(ticket, None)
+
+    def free(self) -> dict[str, list[int]]:
+        """Instances by agent: all of them, and those that can take a task now or in a moment."""
+        found: dict[str, list[int]] = {}
+        for instance in self.by_ticket.values():
+            numbers = found.setdefault(instance.agent, [0, 0])
+            numbers[0] += 1
+            numbers[1] += instance.lease is None and not instance.leaving
+        for ticket in self._coming:
+            numbers = found.setdefault(self.tickets[ticket].agent, [0, 0])
+            numbers[0] += 1
+            numbers[1] += 1
+        return found
 
     def _retry(self, session: Session) -> None:
         if session.hello is None:
@@ -160,6 +184,8 @@ class InstanceDesk:
         """Turn away those whose ticket nobody knows."""
         for session in [s for s in self._pending if s.hello is not None and s.hello[1] <= now_ms]:
             self._turn_away(session, ProtocolError("nobody knows this ticket"))
+        for ticket in [ticket for ticket, until_ms in self._coming.items() if until_ms <= now_ms]:
+            del self._coming[ticket]
 
     # Working
 
@@ -287,7 +313,8 @@ class InstanceDesk:
 
     def _hibernate(self, session: Session, instance: Instance, request: messages.Plain) -> None:
         broker = self._broker
-        if instance.lease is not None or broker.store.counts.of(instance.agent).ready > 0:
+        has_work = broker.store.counts.of(instance.agent).ready > 0 and not broker.dispatcher.stopped
+        if instance.lease is not None or has_work:
             session.reply(request.id, {"t": "stay"})
             return
         broker.dispatcher.forget(instance)

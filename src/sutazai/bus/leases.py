@@ -131,6 +131,13 @@ class LeaseBook:
         else:
             lease.until_ms = now_ms + self._options.exit_wait_ms
 
+    def came_back_without(self, ticket: str, older: Instance | None) -> None:
+        """An instance connected anew and does not run the turn that it was given: that never reached it."""
+        if older is not None and older.lease is not None:
+            older.lease.instance, older.lease = None, None
+        for lease in [lease for lease in self.by_task.values() if lease.ticket == ticket and lease.instance is None]:
+            self._lose(lease, own=False, reason="its instance connected anew and did not have the turn")
+
     def exited(self, ticket: str, *, own: bool, reason: str) -> None:
         """``sutazaid`` says that an instance's process is gone, and whose fault it was."""
         self._exits[ticket] = (own, reason)

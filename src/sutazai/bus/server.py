@@ -17,7 +17,6 @@ from sutazai.limits import CONNECTIONS_MAX, FRAMES_UNSENT_BYTES_MAX
 from sutazai.wire import frames
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
     from sutazai.bus.broker import Broker
@@ -79,12 +78,12 @@ class Connection(asyncio.Protocol):
             self.close()
         self._server.flush()
 
-    def send(self, message: dict[str, Any], blobs: Sequence[bytes] = ()) -> None:
+    def send(self, message: dict[str, Any]) -> None:
         """Send a message with the next flush; several to one peer leave together."""
         if self._transport is None or self._closing:
             return
         try:
-            data = frames.encode(message, blobs)
+            data = frames.encode(message)
         except ProtocolError as error:
             data = frames.encode({**error_message(error), "re": message.get("re")})
         if not self._out:

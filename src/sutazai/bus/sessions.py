@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from sutazai.bus.messages import RequestId
 
 
@@ -22,7 +20,7 @@ class Peer(Protocol):
     uid: int
     pid: int
 
-    def send(self, message: dict[str, Any], blobs: Sequence[bytes] = ()) -> None:
+    def send(self, message: dict[str, Any]) -> None:
         """Send a message; nothing happens when the connection is gone."""
 
     def close(self) -> None:
@@ -56,7 +54,8 @@ class Session:
     def reply(self, request: RequestId, message: dict[str, Any]) -> None:
         """Answer a request."""
         if not self.closed:
-            message["re"] = request
+            if request is not None:
+                message["re"] = request
             self.peer.send(message)
 
 
@@ -70,6 +69,8 @@ class Instance:
         pid: process.
         session: its connection.
         lease: the turn it runs.
+        claiming: a claim for it is under way.
+        credited: the turn whose commit asked for the next one; its repetition does not ask again.
         leaving: it agreed to exit.
         overdue_ms: told to stop a turn, it has to answer until then; 0 when nothing is asked of it.
     """
@@ -79,6 +80,8 @@ class Instance:
     pid: int
     session: Session
     lease: HeldLease | None = None
+    claiming: bool = False
+    credited: tuple[str, int] = ("", 0)
     leaving: bool = False
     overdue_ms: int = 0
 

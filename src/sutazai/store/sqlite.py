@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
+import sys
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 CHECKPOINT_BYTES = 8 * 1024 * 1024
 _COMMITS_MEASURED = 1_000
 _PAGE_BYTES = 4_096
+_MAX_FRAME_OFFSET = 16
 
 _WRITES: dict[type, Callable[[Txn, Any], Any]] = {
     model.Submit: submit.submit,
@@ -153,7 +155,7 @@ class SqliteStore:
             self._commits += 1
         except sqlite3.Error as error:
             raise self._explain(error) from error
-        if self._path is not None and self._commits % 16 == 0 and self._wal_bytes() >= CHECKPOINT_BYTES:
+        if self._path is not None and self._commits % 16 == 0 and self._wal_bytes_used() >= CHECKPOINT_BYTES:
             self.checkpoint()
 
     def checkpoint(self) -> None:
@@ -220,6 +222,20 @@ class SqliteStore:
 
     def _wal_bytes(self) -> int:
         return 0 if self._path is None else _size(self._path.with_name(self._path.name + "-wal"))
+
+    def _wal_bytes_used(self) -> int:
+        """How much of the log is in use; its file keeps its size when the log starts anew.
+
+        The number of valid frames stands in the wal-index (``mxFrame``, https://www.sqlite.org/walformat.html).
+        """
+        if self._path is None:
+            return 0
+        try:
+            with self._path.with_name(self._path.name + "-shm").open("rb") as index:
+                index.seek(_MAX_FRAME_OFFSET)
+                return int.from_bytes(index.read(4), sys.byteorder) * _PAGE_BYTES
+        except OSError:
+            return self._wal_bytes()
 
     def _explain(self, error: sqlite3.Error) -> Exception:
         """Tell a full disk from a broken store."""
