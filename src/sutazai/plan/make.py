@@ -8,7 +8,6 @@ from sutazai.plan import budget, cpu, ports
 from sutazai.plan.model import AgentRow, Finding, LlmRow, Plan, ProcessRow, Stage
 from sutazai.plan.platform import (
     FAMILY_BYTES,
-    FAMILY_BYTES_OTHER,
     LLM_PIDS_MAX,
     LLM_WEIGHT,
     PORT_LLM,
@@ -133,7 +132,7 @@ def _workers(manifest: Manifest, cores: cpu.CpuPlan) -> list[tuple[str, int, Fam
 
 
 def _worker_row(name: str, port: int, family: Family) -> ProcessRow:
-    memory, peak = FAMILY_BYTES.get(family.name, FAMILY_BYTES_OTHER)
+    memory, peak = FAMILY_BYTES[family.name]
     memory = family.memory_bytes or memory
     return ProcessRow(
         name=name,

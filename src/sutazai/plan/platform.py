@@ -63,7 +63,6 @@ SUPERVISOR_PEAK_BYTES = 40 * MIB
 
 #: Family → limit and start peak of a worker that pre-loads it. ``data`` is numpy, scipy and statsmodels.
 FAMILY_BYTES = {"base": (128 * MIB, 64 * MIB), "data": (384 * MIB, 224 * MIB)}
-FAMILY_BYTES_OTHER = (256 * MIB, 192 * MIB)
 WORKER_PIDS_MAX = 64
 WORKER_WEIGHT = 100
 

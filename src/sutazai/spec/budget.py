@@ -44,6 +44,7 @@ BLUEPRINT_RANGES = {
 BLUEPRINT_RUNTIMES = {"python": (10500, 10507)}
 LATER_RUNTIMES = ("node", "go")
 DEFAULT_FAMILIES = ("base",)
+FAMILY_NAMES = ("base", "data")  # as the runtime has them
 
 CORES_MAX = 1024
 PORT_MAX = 65535
@@ -206,6 +207,13 @@ def read_runtime_pools(root: Section) -> dict[str, RuntimePool]:
 
 def _runtime_pool(section: Section, default: RuntimePool, place: Place) -> RuntimePool:
     families = _families(section) or default.families
+    for family in families:
+        if family.name not in FAMILY_NAMES:
+            section.mistakes.add(
+                f"{section.where}.families: unknown family {family.name!r}",
+                family.place,
+                f"{one_of(family.name, FAMILY_NAMES)}; more modules for a family: data: {{preload: [module]}}",
+            )
     workers = section.count("workers", default.workers, most=WORKERS_MAX)
     first, last = read_range(section, "ports") or (default.port_first, default.port_last)
     section.finish()

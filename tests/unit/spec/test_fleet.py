@@ -259,12 +259,16 @@ def test_runtime_pools(load: Load, wrong: Wrong) -> None:
     """Families are a list or a table; each needs a worker, each worker a port."""
     pool = load("fleet: a\nruntime_pools: {python: {workers: 3, families: [base, data]}}\n").runtime_pools["python"]
     assert [family.name for family in pool.families] == ["base", "data"]
-    text = "fleet: a\nruntime_pools: {python: {families: {ml: {preload: [json], memory: 300MB, start_peak: 200MB}}}}\n"
+    text = (
+        "fleet: a\nruntime_pools: {python: {families: {data: {preload: [json], memory: 300MB, start_peak: 200MB}}}}\n"
+    )
     (family,) = load(text).runtime_pools["python"].families
     assert family.preload == ("json",)
     assert family.memory_bytes == 300 * MIB
     one = "fleet: a\nruntime_pools: {python: {workers: 1, families: [base, data]}}\n"
     assert the(wrong(one), "cannot hold 2 families").hint == "write 2 or more"
+    mistake = the(wrong("fleet: a\nruntime_pools: {python: {families: [base, dat]}}\n"), "unknown family 'dat'")
+    assert mistake.hint.startswith("did you mean data?")
     the(wrong("fleet: a\nruntime_pools: {python: {workers: 9}}\n"), "9 workers have only the 8 ports")
     the(wrong("fleet: a\nruntime_pools: {node: {workers: 1}}\n"), "node is not in this version")
     assert the(wrong("fleet: a\nruntime_pools: {pyton: {}}\n"), "unknown runtime").hint == "did you mean python?"
