@@ -70,8 +70,8 @@ def licences_page() -> str:
     head = [
         "# Licences",
         "",
-        "The product is Apache-2.0 (see `LICENSE`). What it installs, with the licence each package states; all of them",
-        "permit use beside Apache-2.0 code. Written by `make docs`.",
+        "The product is Apache-2.0 (see `LICENSE`). What it installs, with the licence each package states; all",
+        "of them permit use beside Apache-2.0 code. Written by `make docs`.",
         "",
         "| package | group | licence |",
         "| --- | --- | --- |",

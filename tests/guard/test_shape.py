@@ -90,7 +90,7 @@ def test_layers_hold() -> None:
 
 
 def test_style_and_types_hold() -> None:
-    """ruff with all rules, its formatter, and mypy strict are clean."""
+    """Ruff with all rules, its formatter, and mypy strict are clean."""
     bin_dir = Path(sys.executable).parent
     for command in (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"]):
         done = subprocess.run(
