@@ -69,7 +69,7 @@ def test_the_work_goes_in_stages_each_a_turn(broker: Broker) -> None:
 
 def test_the_model_chooses_and_the_verifier_completes(broker: Broker, scripted: type[ScriptedLlm]) -> None:
     """A model that names two of five steps: the trace says which were its own and which the verifier added."""
-    broker.llm = scripted(data={"steps": [{"skill": FIVE[3], "why": "w"}, {"skill": FIVE[0], "why": "w"}]})
+    broker.llm = scripted(data={"steps": [FIVE[3], FIVE[0], FIVE[0]]})
     outcome = achieve(broker)
     assert outcome["complete"] is True
     assert outcome["trace"]["planner"] == "llm"
@@ -78,15 +78,15 @@ def test_the_model_chooses_and_the_verifier_completes(broker: Broker, scripted: 
 
 
 def test_the_model_gets_an_enumeration_of_real_skills_with_bounds(broker: Broker, scripted: type[ScriptedLlm]) -> None:
-    """The schema lists existing skills of others only, and every array and text in it is bounded."""
-    broker.llm = scripted(data={"steps": [{"skill": FIVE[0], "why": ""}]})
+    """The schema lists existing skills of others only, and the array is bounded."""
+    broker.llm = scripted(data={"steps": [FIVE[0]]})
     achieve(broker)
     schema = broker.llm.asked[0]["schema"]
-    item = schema["properties"]["steps"]["items"]
-    assert set(FIVE) <= set(item["properties"]["skill"]["enum"])
-    assert not [name for name in item["properties"]["skill"]["enum"] if name.startswith(AGENT)]
+    choices = schema["properties"]["steps"]["items"]["enum"]
+    assert set(FIVE) <= set(choices)
+    assert not [name for name in choices if name.startswith(AGENT)]
+    assert len(choices) <= planning.CANDIDATES_MAX
     assert schema["properties"]["steps"]["maxItems"] <= planning.STEPS_OF_MODEL_MAX
-    assert item["properties"]["why"]["maxLength"] <= planning.WHY_CHARACTERS_MAX
 
 
 @pytest.mark.parametrize(
@@ -97,9 +97,9 @@ def test_the_model_gets_an_enumeration_of_real_skills_with_bounds(broker: Broker
         [],
         {"steps": "x"},
         {"steps": []},
-        {"steps": [None, 3, {"skill": 7}, {"why": "x"}]},
-        {"steps": [{"skill": "rm.everything", "why": "x" * 10_000}]},
-        {"steps": [{"skill": f"{AGENT}.achieve", "why": "again"}]},
+        {"steps": [None, 3, {"skill": FIVE[0]}, ["x"]]},
+        {"steps": ["rm.everything", "x" * 10_000]},
+        {"steps": [f"{AGENT}.achieve"]},
     ],
     ids=["null", "text", "list", "no list", "empty", "wrong types", "unknown skill", "itself"],
 )
@@ -116,10 +116,19 @@ def test_garbage_of_the_model_changes_nothing(broker: Broker, scripted: type[Scr
 
 def test_one_unknown_skill_among_good_ones_is_left_out(broker: Broker, scripted: type[ScriptedLlm]) -> None:
     """The valid part of an answer is used, the rest is named."""
-    broker.llm = scripted(data={"steps": [{"skill": "no.such", "why": ""}, {"skill": FIVE[0], "why": ""}]})
+    broker.llm = scripted(data={"steps": ["no.such", FIVE[0]]})
     outcome = achieve(broker)
     assert outcome["trace"]["planner"] == "llm"
     assert any("'no.such'" in note for note in outcome["trace"]["notes"])
+
+
+def test_of_two_choices_for_one_need_the_better_suited_is_kept(broker: Broker, scripted: type[ScriptedLlm]) -> None:
+    """The model names both forecasts, the general one first: the one that knows the limit is asked, once."""
+    broker.llm = scripted(data={"steps": ["system-performance-forecaster.forecast", FIVE[2], FIVE[0]]})
+    outcome = achieve(broker)
+    assert (FIVE[2], "llm", "succeeded") in steps(outcome)
+    assert "system-performance-forecaster.forecast" not in dict(broker.asked)
+    assert any("is left out" in note for note in outcome["trace"]["notes"])
 
 
 @pytest.mark.parametrize("error", [UnavailableError("down"), SkillError("cut off")], ids=["down", "cut off"])

@@ -17,7 +17,7 @@ from sutazai.runtime import Agent, Context, Result, SkillError, UnavailableError
 
 agent = Agent("agentzero-coordinator")
 
-_LLM_TOKENS_MAX = 320
+_LLM_TOKENS_MAX = 200
 _LLM_TIME_LEFT_S_MIN = 60.0
 Goal = Annotated[str, Field(min_length=3, max_length=1_000, description="what to find out or reach, in plain words")]
 MaxSteps = Annotated[int, Field(ge=2, le=20, description="most tasks it may hand to other agents")]

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 CANDIDATES_MAX = 12
 STEPS_OF_MODEL_MAX = 6
-WHY_CHARACTERS_MAX = 60
 _DESCRIPTION_CHARACTERS_MAX = 120
 _SUBJECT_TO_COME = "?"  # the subject is known after the first stage
 
@@ -55,18 +54,10 @@ def question(goal: str, among: Sequence[Card]) -> tuple[list[dict[str, str]], di
         },
         {"role": "user", "content": f"Skills:\n{lines}\n\nGoal: {goal[:1_000]}"},
     ]
-    step = {
-        "type": "object",
-        "properties": {
-            "skill": {"type": "string", "enum": [card.id for card in among]},
-            "why": {"type": "string", "maxLength": WHY_CHARACTERS_MAX},
-        },
-        "required": ["skill", "why"],
-        "additionalProperties": False,
-    }
+    one = {"type": "string", "enum": [card.id for card in among]}  # names alone: each further word costs time
     schema = {
         "type": "object",
-        "properties": {"steps": {"type": "array", "minItems": 1, "maxItems": STEPS_OF_MODEL_MAX, "items": step}},
+        "properties": {"steps": {"type": "array", "minItems": 1, "maxItems": STEPS_OF_MODEL_MAX, "items": one}},
         "required": ["steps"],
         "additionalProperties": False,
     }
@@ -110,21 +101,29 @@ def _of_model(choice: Choice, among: Sequence[Card], notes: list[str]) -> list[S
         return []
     by_id = {card.id: card for card in among}
     steps: list[Step] = []
-    for entry in entries[:STEPS_OF_MODEL_MAX]:
-        name = entry.get("skill") if isinstance(entry, dict) else None
+    for name in entries[:STEPS_OF_MODEL_MAX]:
         card = by_id.get(name) if isinstance(name, str) else None
         if card is None:
             notes.append(f"the language model named {str(name)[:80]!r}, which is no skill to choose: left out")
         elif card.id not in {step.skill for step in steps}:
-            taken = {step.capability for step in steps}
-            capability = next((name for name in catalogue.BY_NAME if name in card.capabilities - taken), "")
-            if not capability and card.capabilities:
-                notes.append(f"the language model chose {card.id} for what another step covers: left out")
-                continue
-            steps.append(_step(card, capability, "llm", str(entry.get("why", ""))[:WHY_CHARACTERS_MAX]))
+            _add(steps, card, among, notes)
     if not steps:
         notes.append("planned without the language model: nothing in its answer could be used")
     return steps
+
+
+def _add(steps: list[Step], card: Card, among: Sequence[Card], notes: list[str]) -> None:
+    """Add a choice of the model; of two for the same need the better suited one is kept."""
+    free = card.capabilities - {step.capability for step in steps}
+    if free or not card.capabilities:
+        capability = next((name for name in catalogue.BY_NAME if name in free), "")
+        steps.append(_step(card, capability, "llm", "the language model chose it"))
+        return
+    other = next(step for step in steps if step.capability in card.capabilities)
+    best = next(item.id for item in catalogue.suited(other.capability, among) if item.id in {card.id, other.skill})
+    left_out = other.skill if best == card.id else card.id
+    notes.append(f"the language model chose {card.id} and {other.skill} for the same: {left_out} is left out")
+    other.skill = best
 
 
 def _bounded(chosen: Sequence[Step], needs: Sequence[str], max_steps: int, notes: list[str]) -> list[Step]:

@@ -66,7 +66,7 @@ def _process(process: ProcessFact, facts: Recorded, window_s: int) -> ProcessHea
         probe=_probe_state(probe),
         restarts=Measure(value=process.restarts, unit="count", source=source),
         restarts_in_window=Measure(value=kinds["process-restarted"], unit="count", source=where),
-        oom_kills=Measure(value=process.oom_kills, unit="count", source=source),
+        oom_kills=_kills(process, kinds["oom-killed"], source, f"{begin_ms}..{facts.at_wall_ms}"),
         memory=Measure(value=process.memory_bytes, unit="bytes", source=source),
     )
     if process.memory_limit_bytes:
@@ -76,6 +76,13 @@ def _process(process: ProcessFact, facts: Recorded, window_s: int) -> ProcessHea
     if probe is not None and probe.points:
         health.availability, health.outages, health.mttr = _availability(probe)
     return health
+
+
+def _kills(process: ProcessFact, told: int, source: str, span: str) -> Measure:
+    """Kills by the kernel: the group's own count, or that of the events when the group is newer than they are."""
+    if told > process.oom_kills:
+        return Measure(value=told, unit="count", source=f"count of event:oom-killed/{process.name}@{span}")
+    return Measure(value=process.oom_kills, unit="count", source=source)
 
 
 def _is_about(event: object, name: str, begin_ms: int) -> bool:
@@ -141,7 +148,8 @@ def _fix(item: Problem) -> Measure:
 
 
 def _problem_finding(item: Problem) -> Finding:
-    role = "a root cause" if item.root else "an echo of " + ", ".join(f"`{cause}`" for cause in item.caused_by)
+    causes_named = ", ".join(f"`{cause}`" for cause in item.caused_by)
+    role = f"it follows from {causes_named}" if causes_named else "no other condition explains it"
     state = "since {since}" if item.until is None else "from {since} to {until}"
     if item.state == "recent" and item.until is None:
         state = "at {since}"
@@ -151,7 +159,7 @@ def _problem_finding(item: Problem) -> Finding:
     return Finding(
         section="unhealthy",
         subject=item.subject,
-        text=f"`{item.subject}`: `{item.name}` ({item.severity}, {item.state}) {state}, {role}: {{text}}.",
+        text=f"`{item.subject}`: `{item.name}` ({item.severity}, {item.state}) {state}: {{text}}; {role}.",
         measures=measures,
     )
 

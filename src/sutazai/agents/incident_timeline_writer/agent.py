@@ -78,7 +78,7 @@ def _prose(ctx: Context, ledger: Ledger, written: dict[str, list[str]]) -> draft
         return drafting.Prose("", "none", "there are no facts to summarise")
     messages = [{"role": "system", "content": _INSTRUCTION}, {"role": "user", "content": facts}]
     try:
-        answer = ctx.llm.chat(messages, max_tokens=160, temperature=0.0)
+        answer = ctx.llm.chat(messages, max_tokens=120, temperature=0.0)
     except (UnavailableError, SkillError, RefusedError) as error:
         return drafting.Prose("", "none", f"the language model gave no summary: {error}"[:300])
     return drafting.accept(answer.text, ledger)

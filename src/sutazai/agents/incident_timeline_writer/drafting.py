@@ -166,8 +166,19 @@ def _table(entries: Sequence[Entry], ledger: Ledger) -> list[str]:
 
 
 def brief(written: dict[str, list[str]]) -> str:
-    """The facts as the language model reads them: without references, the most important first, bounded."""
+    """The facts as the language model reads them: the most important, bounded, their numbers taken out.
+
+    It is to say in words what is the matter; the numbers stand in the report with their sources.
+    """
     facts: list[str] = []
-    for section in ("unhealthy", "cause", "impact", "forecast", "action"):
-        facts += [re.sub(r" ?\[m[0-9]+\]", "", sentence) for sentence in written.get(section, [])[:2]]
+    for section in ("unhealthy", "cause", "impact", "action"):
+        facts += [_without_numbers(sentence) for sentence in written.get(section, [])[:2]]
     return "\n".join(f"- {fact}" for fact in facts)[:2_000]
+
+
+def _without_numbers(sentence: str) -> str:
+    bare = re.sub(r" ?\[m[0-9]+\]", "", sentence)
+    bare = re.sub(r" \([^()`]*[0-9][^()`]*\)", "", bare)
+    for number in trace.numbers(bare):
+        bare = bare.replace(number, "…", 1)
+    return bare
