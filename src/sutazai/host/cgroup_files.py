@@ -143,7 +143,7 @@ class Files:
     def pids(self, folder: Path, *, recursive: bool = True) -> list[int]:
         """Processes in a group, and below it; empty when it is gone."""
         groups = self.tree(folder) if recursive else [folder]
-        return [int(word) for group in groups for word in self.read(group, "cgroup.procs").split() if word.isdigit()]
+        return [int(word) for group in groups for word in self.read(group, "cgroup.procs").split() if word.isdecimal()]
 
 
 def _whole(descriptor: int) -> str:
@@ -156,7 +156,7 @@ def _whole(descriptor: int) -> str:
 def number(text: str) -> int:
     """Read a number of a control file; ``max`` and garbage are 0."""
     word = text.strip()
-    return int(word) if word.isdigit() else 0
+    return int(word) if word.isdecimal() else 0
 
 
 def table(text: str) -> dict[str, int]:
@@ -164,7 +164,7 @@ def table(text: str) -> dict[str, int]:
     found = {}
     for line in text.splitlines():
         key, _, value = line.partition(" ")
-        if value.isdigit():
+        if value.isdecimal():
             found[key] = int(value)
     return found
 

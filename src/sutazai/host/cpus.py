@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CORES_MAX = 4_096
+_RANGE = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +41,10 @@ def parse_list(text: str) -> frozenset[int]:
     for part in text.strip().split(","):
         if not part:
             continue
-        first, dash, last = part.partition("-")
-        if not first.isdigit() or (dash and not last.isdigit()):
+        match = _RANGE.fullmatch(part)
+        if match is None:
             raise ValueError(f"{text!r} is no list of cores: write it like 0-3,8")
-        low, high = int(first), int(last or first)
+        low, high = int(match[1]), int(match[2] or match[1])
         if low > high or high >= CORES_MAX:
             raise ValueError(f"{text!r} is no list of cores: {part} is not a range below {CORES_MAX}")
         found.update(range(low, high + 1))

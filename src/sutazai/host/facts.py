@@ -54,4 +54,4 @@ def _inactive_file(folder: Path) -> int:
         return 0
     values = dict(line.split(" ", 1) for line in lines if " " in line)
     text = values.get("total_inactive_file", values.get("inactive_file", "0"))
-    return int(text) if text.isdigit() else 0
+    return int(text) if text.isdecimal() else 0

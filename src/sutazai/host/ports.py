@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -58,15 +59,23 @@ def listening(proc: Path = Path("/proc")) -> dict[int, Holder]:
     for pid in procfs.pids(proc):
         if not unseen:
             break
-        folder = proc / str(pid) / "fd"
-        try:
-            links = [entry.readlink() for entry in folder.iterdir()]
-        except OSError:
-            continue  # gone, or another user's
-        for link in links:
-            port = unseen.pop(str(link), None)
+        for link in _links(proc / str(pid) / "fd"):
+            port = unseen.pop(link, None)
             if port is not None:
                 found[port] = Holder(pid, procfs.name(pid, proc))
+    return found
+
+
+def _links(folder: Path) -> list[str]:
+    """What a process' descriptors are; those that close meanwhile are left out, and all of a foreign process."""
+    found: list[str] = []
+    try:
+        entries = list(folder.iterdir())
+    except OSError:
+        return found
+    for entry in entries:
+        with suppress(OSError):
+            found.append(str(entry.readlink()))
     return found
 
 

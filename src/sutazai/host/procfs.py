@@ -107,7 +107,7 @@ def children(pid: int, proc: Path = PROC) -> list[int]:
             text = (proc / str(pid) / "task" / thread / "children").read_text()
         except OSError:
             continue
-        found.extend(int(word) for word in text.split() if word.isdigit())
+        found.extend(int(word) for word in text.split() if word.isdecimal())
     return sorted(found)
 
 
@@ -125,7 +125,7 @@ def descendants(pids: set[int], proc: Path = PROC) -> set[int]:
 
 def pids(proc: Path = PROC) -> list[int]:
     """All processes that we can see."""
-    return sorted(int(entry.name) for entry in proc.iterdir() if entry.name.isdigit())
+    return sorted(int(entry.name) for entry in proc.iterdir() if entry.name.isdecimal())
 
 
 def cmdline(pid: int, proc: Path = PROC) -> list[str]:
@@ -237,7 +237,7 @@ def core_times(proc: Path = PROC) -> dict[int, CoreTimes]:
         if not line.startswith("cpu"):
             break
         label, *words = line.split()
-        ticks = [int(word) for word in words if word.isdigit()]
+        ticks = [int(word) for word in words if word.isdecimal()]
         if len(ticks) < 5:  # noqa: PLR2004 user, nice, system, idle, iowait
             continue
         total = sum(ticks[:8])  # guest time is in user time already
@@ -280,6 +280,6 @@ def _kib_table(path: Path) -> dict[str, int]:
     for line in _lines(path):
         key, colon, rest = line.partition(":")
         words = rest.split()
-        if colon and words and words[0].isdigit():
+        if colon and words and words[0].isdecimal():
             found[key] = int(words[0]) * _KIB
     return found
