@@ -334,6 +334,23 @@ def test_ports_of_the_running_fleet_are_its_own(roots: Path) -> None:
             child.communicate()
 
 
+def test_the_guard_is_of_the_fleet(roots: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The guard holds the listening sockets too, so its ports are the fleet's own; another parent's are not."""
+    (roots / FLEET).mkdir()
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(roots / FLEET / "sutazaid.sock"))
+        server.listen()
+        thread = threading.Thread(target=_answer_status, args=(server,), daemon=True)
+        thread.start()
+        try:
+            assert os.getppid() not in facts.own_pids(FLEET, FleetPaths.of(FLEET))
+            monkeypatch.setattr(facts.procfs, "name", lambda _pid: "sutazaid-guard")
+            assert {os.getpid(), os.getppid()} <= facts.own_pids(FLEET, FleetPaths.of(FLEET))
+        finally:
+            server.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
 def _answer_status(server: socket.socket) -> None:
     """Answer as ``sutazaid`` does, until the socket is closed."""
     while True:

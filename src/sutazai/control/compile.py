@@ -153,7 +153,8 @@ def _tell(plan: planner.Plan, *, as_json: bool) -> None:
     if as_json:
         _print_json(planner.to_json(plan))
     elif plan.fits:
-        parts = f"{len(plan.processes)} processes, {len(plan.agents)} agents, {len(plan.ports)} ports"
+        agents = f"{len(plan.agents)} agent{'' if len(plan.agents) == 1 else 's'}"
+        parts = f"{len(plan.processes)} processes, {agents}, {len(plan.ports)} ports"
         pools = sum(row.size_bytes for row in plan.pools if not row.parent)
         sys.stdout.write(
             f"{plan.fleet} fits: {parts}; {format_bytes(pools)} of {format_bytes(plan.host.memory_total_bytes)}\n"

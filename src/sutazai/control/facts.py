@@ -20,12 +20,16 @@ from sutazai.host import cpus, facts, ports, procfs
 from sutazai.host.cgroup import detect_groups
 from sutazai.paths import FleetPaths
 from sutazai.plan import HostFacts
+from sutazai.units import MIB
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 STATUS_WAIT_S = 5.0
 READINGS_MAX = 3
+GUARD_NAME = "sutazaid"
+#: Use by others is rounded up to this, so that planning twice in a row mostly gives the same plan.
+USED_STEP_BYTES = 64 * MIB
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid of SO_PEERCRED
 
 
@@ -37,6 +41,7 @@ def gather(fleet: str) -> HostFacts:
     quota = cpus.quota_cores()
     total = facts.memory_total_bytes()
     used = max(0, total - facts.memory_available_bytes() - _memory_of(own))
+    used = min(total, -(-used // USED_STEP_BYTES) * USED_STEP_BYTES)
     return HostFacts(
         memory_total_bytes=total,
         memory_used_outside_bytes=used,
@@ -62,11 +67,14 @@ def _listening() -> dict[int, ports.Holder]:
 
 
 def own_pids(fleet: str, paths: FleetPaths) -> set[int]:
-    """Find the processes of a running fleet: ``sutazaid``, what it tells of, and all their children."""
+    """Find the processes of a running fleet: ``sutazaid``, its guard, what it tells of, and all their children."""
     root = _peer(paths.supervisor_socket)
     if not root:
         return set()
     found = {root}
+    guard = procfs.parent(root)
+    if guard and procfs.name(guard).startswith(GUARD_NAME):
+        found.add(guard)  # it keeps the listening sockets open while sutazaid is restarted
     try:
         with SupervisorClient(fleet, timeout_s=STATUS_WAIT_S) as supervisor:
             status = supervisor.status()

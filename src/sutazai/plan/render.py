@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sutazai.plan.model import AgentRow, Finding, Plan, PoolRow, ProcessRow
 
 BAR_CELLS = 16
-BAR_CELLS_SCALED = 12
+BAR_CELLS_SCALED = 11
 STEP_SHOWN_MAX = 4
 AGENTS_SHOWN_MAX = 80
 _MARKS = {"error": ("✗", "bold red"), "warning": ("!", "bold yellow"), "note": ("·", "cyan")}
@@ -78,7 +78,7 @@ def _findings(findings: Iterable[Finding]) -> list[RenderableType]:
 def _pools(plan: Plan) -> RenderableType:
     scaled = any(row.size_bytes < row.written_bytes for row in plan.pools)
     cells = BAR_CELLS_SCALED if scaled else BAR_CELLS
-    table = _table("memory pool", "", "start peak", "size", *(["written"] if scaled else []), "left", "awake at once")
+    table = _table("memory pool", "", "at start", "size", *(["written"] if scaled else []), "left", "awake at once")
     for column in table.columns[2:-1]:
         column.justify = "right"
     for row in plan.pools:
@@ -120,7 +120,7 @@ def _awake(row: PoolRow) -> str:
     if not row.agents:
         return ""
     awake = f"all {row.agents}" if row.awake_max >= row.agents else f"{row.awake_max} of {row.agents}"
-    return f"{awake} [dim]· limit {row.instance_limit}[/]" if row.instance_limit else awake
+    return f"{awake} [dim]· max {row.instance_limit}[/]" if row.instance_limit else awake
 
 
 def _processes(processes: tuple[ProcessRow, ...]) -> RenderableType:
