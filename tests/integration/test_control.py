@@ -353,16 +353,21 @@ def test_changes_become_events_and_history(stage: Stage) -> None:
 def test_a_restart_keeps_metrics_and_notices_what_happened_meanwhile(stage: Stage) -> None:
     """After ``kill -9`` the ring has its data, and a process' restart in the gap is still an event, once."""
     stage.start()
-    stage.until(lambda: len(stage.client.metrics("process_up", process="shop")[0].points) >= 2)
+    stage.until(lambda: sum(len(found.points) for found in stage.client.metrics("process_up", process="shop")) >= 2)
     before = stage.client.metrics("process_up", process="shop")[0].points
     assert stage.end(signal.SIGKILL) == -signal.SIGKILL
-    stage.status["processes"][0] |= {"restarts": 3, "pid": 1}
+    stage.status["processes"][0] |= {"restarts": 3, "pid": 1, "last_exit": "killed by SIGKILL: out of memory"}
     stage.start()
     (event,) = stage.until(lambda: stage.client.events(kind="process-restarted"))
     assert event.data["restarts"] == 3
     after = stage.until(lambda: stage.client.metrics("process_up", process="shop"))[0].points
     assert after[: len(before)] == before
     assert [event.kind for event in stage.client.events(kind="process-started")] == ["process-started"]
+    assert stage.end(signal.SIGKILL) == -signal.SIGKILL
+    stage.start()
+    kills = "process_oom_kills_total"
+    stage.until(lambda: stage.client.events(kind="control-started")[2:])
+    stage.until(lambda: {found.values[-1] for found in stage.client.metrics(kills, process="shop")} == {1})
 
 
 def test_it_works_without_its_neighbours_and_finds_them_again(stage: Stage) -> None:

@@ -6,10 +6,11 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from sutazai import __version__
+from sutazai.client.supervisor import SupervisorClient
 from sutazai.control import exposition, history, memory
 from sutazai.control.logs import LEVELS, LogReader, Wanted
 from sutazai.control.measure import series
-from sutazai.control.sources import wall_ms
+from sutazai.control.sources import ANSWER_S_MAX, wall_ms
 from sutazai.errors import InvalidInputError, NotFoundError, UnavailableError
 from sutazai.telemetry.kinds import KINDS
 from sutazai.telemetry.names import METRICS, Metric, series_name
@@ -164,12 +165,12 @@ class Answers:
     def memory(self, question: Question) -> dict[str, Any]:
         """``/v1/memory``."""
         question.finish()
-        look = self._look()
-        if look.snapshot.status is None:
-            raise UnavailableError(f"sutazaid does not answer: {look.snapshot.supervisor.error}")
         with self._memory_lock:
             if question.now_ms - self._memory["at_wall_ms"] > MEMORY_KEPT_MS:
-                self._memory = memory.owners(look.snapshot, self._sampler.supervisor_pid, wall_ms())
+                # asked anew, because an instance that was started since the last tick would have no name
+                with SupervisorClient(self._sampler.paths.run.name, timeout_s=ANSWER_S_MAX) as supervisor:
+                    status = supervisor.status()
+                    self._memory = memory.owners(status, supervisor.peer_pid(), wall_ms())
             return self._memory
 
     def events(self, question: Question) -> dict[str, Any]:

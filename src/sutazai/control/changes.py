@@ -6,7 +6,7 @@ control hides no crash that happened meanwhile. No I/O here.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from sutazai.telemetry.events import Event
@@ -32,6 +32,7 @@ class Seen:
         conditions: by ``Kind/subject``: name, subject, text, severity, since_wall_ms.
         dead: dead letters by agent.
         up: whether each source answered.
+        supervisor_pid: of the ``sutazaid`` that answered last.
     """
 
     since_wall_ms: int = 0
@@ -42,6 +43,7 @@ class Seen:
     conditions: dict[str, dict[str, Any]] = field(default_factory=dict)
     dead: dict[str, int] = field(default_factory=dict)
     up: dict[str, bool] = field(default_factory=dict)
+    supervisor_pid: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """For the file."""
@@ -72,9 +74,7 @@ def look(snapshot: Snapshot, conditions: list[dict[str, Any]], before: Seen) -> 
         dead = {agent: int(queue.get("dead") or 0) for agent, queue in queues.items() if queue.get("dead")}
     status = snapshot.status
     if status is None:
-        return Seen(
-            before.since_wall_ms, before.digest, before.state, before.processes, before.instances, kept, dead, up
-        )
+        return replace(before, conditions=kept, dead=dead, up=up)
     return Seen(
         since_wall_ms=int(status.get("since_wall_ms") or 0),
         digest=str(status.get("digest") or ""),
@@ -95,6 +95,7 @@ def look(snapshot: Snapshot, conditions: list[dict[str, Any]], before: Seen) -> 
         conditions=kept,
         dead=dead,
         up=up,
+        supervisor_pid=snapshot.supervisor_pid or before.supervisor_pid,
     )
 
 
@@ -107,6 +108,9 @@ def events_between(before: Seen, after: Seen, at_wall_ms: int) -> list[Event]:
 
     _sources(before, after, say)
     same_run = before.since_wall_ms == after.since_wall_ms
+    if same_run and before.supervisor_pid and before.supervisor_pid != after.supervisor_pid:
+        text = f"sutazaid was started again (pid {before.supervisor_pid}, then {after.supervisor_pid})"
+        say("process-restarted", "sutazaid", text, pid=after.supervisor_pid, before_pid=before.supervisor_pid)
     if before.state != after.state or not same_run:
         say("fleet-state", "fleet", f"the fleet is {after.state}", state=after.state, before=before.state)
     if same_run and before.digest != after.digest:

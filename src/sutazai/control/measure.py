@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections import Counter
 from functools import lru_cache
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from sutazai.telemetry.names import metric
 from sutazai.telemetry.ring_file import Series
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
     from sutazai.control.snapshot import Snapshot
 
@@ -80,13 +81,17 @@ class AgentTotals:
         return found
 
 
-def values_of(snapshot: Snapshot, agents: Collection[str], totals: AgentTotals) -> dict[Series, float]:
+def values_of(
+    snapshot: Snapshot, agents: Collection[str], totals: AgentTotals, kills: Mapping[str, int] = MappingProxyType({})
+) -> dict[Series, float]:
     """All sampled numbers of a snapshot.
 
     Args:
         snapshot: the facts.
         agents: names of all agents of the plan, so that one without an instance shows zero.
         totals: counters that go on from snapshot to snapshot.
+        kills: kills at the memory limit by process or agent, as the events count them: a group's own counter is gone
+            with the group.
     """
     found: dict[Series, float] = {}
     if snapshot.status is not None:
@@ -95,6 +100,9 @@ def values_of(snapshot: Snapshot, agents: Collection[str], totals: AgentTotals) 
         _agents(found, snapshot.instances(), agents)
         _pools(found, snapshot.status.get("pools") or ())
         found |= totals.values()
+        for subject, count in kills.items():
+            name = "agent_oom_kills_total" if subject in agents else "process_oom_kills_total"
+            found[series(name, subject)] = max(found.get(series(name, subject), 0), count)
         severities = Counter(str(entry.get("severity")) for entry in snapshot.conditions())
         for severity in ("critical", "warning", "info"):
             found[series("conditions_active", severity)] = severities[severity]

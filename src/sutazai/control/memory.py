@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sutazai.host import procfs
 
-if TYPE_CHECKING:
-    from sutazai.control.snapshot import Snapshot
 
-
-def owners(snapshot: Snapshot, supervisor_pid: int, at_wall_ms: int) -> dict[str, Any]:
+def owners(status: dict[str, Any], supervisor_pid: int, at_wall_ms: int) -> dict[str, Any]:
     """Read the memory of every process of the fleet; up to a millisecond each.
 
-    A process that the snapshot does not name belongs to its nearest parent that is named.
+    A process that ``sutazaid`` does not name belongs to its nearest parent that is named.
 
     Args:
-        snapshot: names of the processes.
+        status: ``sutazaid``'s answer: names of the processes.
         supervisor_pid: of ``sutazaid``, 0 when unknown.
         at_wall_ms: now.
     """
-    named = _named(snapshot, supervisor_pid)
+    named = _named(status, supervisor_pid)
     everyone = set(named) | procfs.descendants(set(named))
     found = []
     for pid in everyone:
@@ -46,17 +43,17 @@ def owners(snapshot: Snapshot, supervisor_pid: int, at_wall_ms: int) -> dict[str
     return {"at_wall_ms": at_wall_ms, "owners": found, "totals": totals}
 
 
-def _named(snapshot: Snapshot, supervisor_pid: int) -> dict[int, dict[str, Any]]:
+def _named(status: dict[str, Any], supervisor_pid: int) -> dict[int, dict[str, Any]]:
     named: dict[int, dict[str, Any]] = {}
     if supervisor_pid:
         named[supervisor_pid] = _owner("sutazaid", "platform", {})
         guard = procfs.parent(supervisor_pid)
         if guard > 1 and any("sutazai" in part for part in procfs.cmdline(guard)):
             named[guard] = _owner("guard", "platform", {})
-    for entry in snapshot.processes():
+    for entry in status.get("processes") or ():
         if pid := entry.get("pid"):
             named[int(pid)] = _owner(str(entry.get("name")), str(entry.get("kind") or ""), entry)
-    for entry in snapshot.instances():
+    for entry in status.get("instances") or ():
         if pid := entry.get("pid"):
             named[int(pid)] = _owner(str(entry.get("agent")), "instance", entry)
     return named

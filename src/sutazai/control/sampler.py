@@ -11,6 +11,7 @@ import json
 import sys
 import threading
 import time
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 #: A ring or log that could not be opened is tried again after so many ticks.
 REOPEN_TICKS = 30
+KILLS_REMEMBERED_MAX = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,16 +73,12 @@ class Sampler:
         self._board = Board()
         self._totals = AgentTotals()
         self._seen = Seen()
+        self._kills: Counter[str] = Counter()
         self._said: dict[str, str] = {}
         self._plan_changed_ns = 0
         self._agents: dict[str, AgentFacts] = {}
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sampler", daemon=True)
-
-    @property
-    def supervisor_pid(self) -> int:
-        """Process id of ``sutazaid``, 0 when unknown."""
-        return self._supervisor.peer_pid()
 
     def start(self) -> None:
         """Begin in a thread."""
@@ -123,15 +121,17 @@ class Sampler:
             host=self._machine.sample(),
             supervisor=self._supervisor.state,
             broker=self._broker.state,
+            supervisor_pid=self._supervisor.pid,
         )
         self._read_plan()
         conditions = self._board.update(snapshot, self._supervisor.condition)
         self.log_clock.tick(snapshot.at_wall_ms)
         snapshot = replace(snapshot, took_s=time.perf_counter() - started)
-        values = values_of(snapshot, self._agents, self._totals) | self._model.values(snapshot.processes())
+        self._notice(snapshot, conditions)
+        values = values_of(snapshot, self._agents, self._totals, self._kills)
+        values |= self._model.values(snapshot.processes())
         self.newest = Look(snapshot, conditions, values, self._agents)
         self._keep(snapshot.at_wall_ms, values)
-        self._notice(snapshot, conditions)
 
     def _keep(self, at_wall_ms: int, values: dict[Series, float]) -> None:
         if self.ring is not None:
@@ -145,7 +145,10 @@ class Sampler:
         seen = look(snapshot, conditions, self._seen)
         if seen == self._seen:
             return
+        if seen.since_wall_ms != self._seen.since_wall_ms:
+            self._kills.clear()
         for event in events_between(self._seen, seen, snapshot.at_wall_ms):
+            self._kills[event.subject] += event.kind == "oom-killed"
             self._write(event)
         self._seen = seen
         with contextlib.suppress(OSError):  # the next change is written again
@@ -172,16 +175,19 @@ class Sampler:
                 self.ring = Ring.open(self.paths.metrics / "ring")
             if self.events is None:
                 self.events = EventLog(self.paths.metrics / "events.jsonl")
-                self._remember()
+                self._remember(self.events)
                 self._write(Event(wall_ms(), "control-started", "control", "samples begin"))
         except (OSError, SutazaiError) as error:
             self._say("open", f"metrics are not kept: {error}")
 
-    def _remember(self) -> None:
+    def _remember(self, events: EventLog) -> None:
+        """Go on from what an earlier control of this run of the fleet saw."""
         try:
             self._seen = Seen.from_json(json.loads(self._seen_path.read_text()))
         except (OSError, ValueError, TypeError):
             self._seen = Seen()
+        killed, _ = events.read(self._seen.since_wall_ms, kinds=("oom-killed",), limit=KILLS_REMEMBERED_MAX)
+        self._kills = Counter(event.subject for event in killed)
 
     def _read_plan(self) -> None:
         try:

@@ -59,6 +59,7 @@ class Snapshot:
         host: the machine.
         supervisor: whether ``sutazaid`` answered.
         broker: whether the broker answered.
+        supervisor_pid: process id of ``sutazaid``, 0 when unknown.
         took_s: how long the asking took.
     """
 
@@ -68,6 +69,7 @@ class Snapshot:
     host: HostSample
     supervisor: SourceState
     broker: SourceState
+    supervisor_pid: int = 0
     took_s: float = 0.0
 
     def processes(self) -> list[dict[str, Any]]:

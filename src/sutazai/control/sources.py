@@ -57,7 +57,8 @@ class Supervisor:
             self._client.close()
             self.state = SourceState(up=False, at_wall_ms=self.state.at_wall_ms, error=str(error))
 
-    def peer_pid(self) -> int:
+    @property
+    def pid(self) -> int:
         """Process id of ``sutazaid``, 0 when it is not connected."""
         return self._client.peer_pid()
 

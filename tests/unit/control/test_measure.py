@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -168,6 +169,23 @@ def test_an_instance_that_was_killed_at_its_limit_is_an_event_of_its_agent() -> 
     after = look(_snapshot(processes=[_process()], stats={}), conditions.to_json(), before)
     killed = [event.subject for event in events_between(before, after, 9) if event.kind == "oom-killed"]
     assert killed == ["greeter"]
+
+
+def test_a_sutazaid_that_came_back_at_once_is_noticed_by_its_pid() -> None:
+    """Its guard is faster than a sample, so silence alone would not show it."""
+    before = replace(look(_snapshot(stats={}), [], Seen()), supervisor_pid=5)
+    after = replace(before, supervisor_pid=6)
+    (event,) = events_between(before, after, 9)
+    assert (event.kind, event.subject, event.data) == ("process-restarted", "sutazaid", {"pid": 6, "before_pid": 5})
+
+
+def test_counted_kills_outlive_the_group_that_counted_them() -> None:
+    """The larger of the group's own counter and the events' count is shown, for a process and for an agent."""
+    snapshot = _snapshot(processes=[_process(oom_kills=2), _process(name="other")])
+    values = values_of(snapshot, ["greeter"], AgentTotals(), {"shop": 1, "other": 3, "greeter": 4})
+    kills = "process_oom_kills_total"
+    assert (values[series(kills, "shop")], values[series(kills, "other")]) == (2, 3)
+    assert values[series("agent_oom_kills_total", "greeter")] == 4
 
 
 def test_another_run_of_the_fleet_starts_from_nothing() -> None:
