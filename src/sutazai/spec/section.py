@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from sutazai.limits import NAME_CHARACTERS_MAX
 from sutazai.spec.places import Mapping, Mistakes, Node, Place, Scalar, Sequence
-from sutazai.spec.quantities import CORES, DURATION, SHARE, SIZE, Quantity, explain
+from sutazai.spec.quantities import CORES, DURATION, SIZE, Quantity, explain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -209,10 +209,6 @@ class Section:
     def cores(self, key: str, default: float = 0.0) -> float:
         """Read an amount of CPU."""
         return self.quantity(key, CORES, default)
-
-    def share(self, key: str, default: float) -> float:
-        """Read a share."""
-        return self.quantity(key, SHARE, default)
 
     def auto_or(self, key: str, kind: Quantity[Q]) -> Q | None:
         """Read a quantity, or ``auto`` (the default), which gives ``None``."""
