@@ -8,9 +8,11 @@ to the guard. Exit codes: 0 the fleet is being started (or, in the foreground, w
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import fcntl
 import gc
 import os
+import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -141,6 +143,7 @@ def run_sutazaid(plan_path: Path, store: FdStore, announce_fd: int) -> int:
     """Run one ``sutazaid`` in this process; returns its exit code."""
     process.set_child_subreaper()
     process.set_name("sutazaid")
+    faulthandler.register(signal.SIGUSR2)  # where it is, into its log: for a sutazaid that does not answer
     try:
         supervisor = Supervisor(_checked(plan_path), plan_path, store)
         supervisor.start()

@@ -104,7 +104,6 @@ class OwnSutazaid:
         self.run = self._run_root / self.fleet
         self.plan_path = self.state / "plan.json"
         self.seen_pids: set[int] = set()
-        self._user = -1
 
     def service(self, name: str, code: str, **fields: Any) -> Process:
         """Describe a process that runs a few lines of Python."""
@@ -139,12 +138,15 @@ class OwnSutazaid:
 
     def start(self, plan: PlanFile, *options: str, uid: int = -1) -> subprocess.CompletedProcess[str]:
         """Write the plan and start ``sutazaid`` with it; it goes to the background by itself."""
-        self._user = uid
         self.state.mkdir(parents=True, exist_ok=True)
         plan.dump(self.plan_path)
         if uid >= 0:
             for path in (self._run_root, self.state, self.plan_path):
                 os.chown(path, uid, uid)
+        return self.start_again(*options, uid=uid)
+
+    def start_again(self, *options: str, uid: int = -1) -> subprocess.CompletedProcess[str]:
+        """Start ``sutazaid`` with the plan file as it is."""
         return subprocess.run(
             [sys.executable, "-m", "sutazai.supervisor", "--plan", str(self.plan_path), *options],
             capture_output=True,
