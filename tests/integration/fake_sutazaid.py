@@ -214,6 +214,25 @@ class FakeSutazaid:
         modules = {"zygote": "sutazai.runtime.zygote", "broker": "sutazai.bus"}
         self.spawn(message["process"], modules[message["process"]])
 
+    def do_plan(self, _: Peer, message: dict[str, Any]) -> None:
+        self.plan = json.loads((self.state / "plan.json").read_text())
+        self.push("broker", {"push": "plan"})
+
+    def do_forget(self, _: Peer, message: dict[str, Any]) -> None:
+        self.workers.clear()
+
+    def do_end(self, _: Peer, message: dict[str, Any]) -> None:
+        for facts in self.live.values():
+            if facts["agent"] == message["agent"]:
+                os.kill(facts["pid"], signal.SIGTERM)
+
+    def do_hang_up(self, asking: Peer, message: dict[str, Any]) -> None:
+        self.workers.clear()
+        for peer in list(self.peers.values()):
+            if peer is not asking and peer.socket.fileno() >= 0:
+                self.selector.unregister(peer.socket)
+                peer.socket.close()
+
     def do_quit(self, _: Peer, message: dict[str, Any]) -> None:
         os._exit(0)
 

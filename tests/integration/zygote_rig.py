@@ -112,6 +112,12 @@ class Rig:
             else:
                 return client
 
+    def reconnect(self) -> None:
+        """Connect to a new broker."""
+        if self.client is not None:
+            self.client.close()
+        self.client = self.connect()
+
     def ask(self, **message: Any) -> dict[str, Any]:
         """Say a line to the fake sutazaid."""
         if self.line is None:
