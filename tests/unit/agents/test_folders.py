@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import ast
 import importlib
-import tomllib
 from typing import TYPE_CHECKING
 
 import pytest
 
+from sutazai import checks
 from sutazai.spec.agent import builtin_agents_dir, load_agent_folder
-from sutazai.units import parse_bytes
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from conftest import Broker
 
 FOLDERS = sorted(path.parent for path in builtin_agents_dir().glob("*/manifest.toml"))
 PORTS = {
@@ -65,12 +66,27 @@ def test_measures_and_findings_are_the_same_everywhere(name: str) -> None:
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 def test_checks_are_complete_and_name_real_skills(folder: Path) -> None:
     """Two golden tasks at least, one bad input with its error, a memory peak below the limit; skills exist."""
-    checks = tomllib.loads((folder / "checks.toml").read_text())
+    found = checks.load(folder)
     skills = importlib.import_module(f"sutazai.agents.{folder.name}.agent").agent.skills
-    golden = [check for check in checks["check"] if "expect" in check]
-    bad = [check for check in checks["check"] if "error" in check]
-    assert len(golden) >= 2
-    assert bad
-    assert {check["skill"] for check in checks["check"]} <= set(skills)
-    assert len({check["name"] for check in checks["check"]}) == len(checks["check"])
-    assert parse_bytes(checks["memory"]["peak_max"]) <= load_agent_folder(folder).memory_bytes
+    assert len([check for check in found if check.expectations]) >= 2
+    assert [check for check in found if check.error]
+    assert {check.skill for check in found} <= set(skills)
+    peak = checks.load_peak_max_bytes(folder)
+    assert peak is not None
+    assert peak <= load_agent_folder(folder).memory_bytes
+
+
+RECORDED = [
+    pytest.param(folder, check, id=f"{folder.name}: {check.name}")
+    for folder in FOLDERS
+    for check in checks.load(folder)
+    if "live" not in check.name
+]
+
+
+@pytest.mark.parametrize(("folder", "check"), RECORDED)
+def test_checks_on_recorded_facts_hold_without_a_fleet(broker: Broker, folder: Path, check: checks.Check) -> None:
+    """The golden tasks that need no fleet pass here; `sutazai smoke` runs all of them on a live one."""
+    answer = broker.ask(folder.name.replace("_", "-"), check.skill, check.input)
+    verdict = checks.judge(check, {"status": answer.status, "result": answer.result, "error": answer.error})
+    assert verdict.ok, verdict.text

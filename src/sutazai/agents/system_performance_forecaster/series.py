@@ -92,9 +92,10 @@ def grid(parts: Sequence[Sequence[tuple[int, float]]], horizon_s: float) -> Grid
         return None
     usual = max(1.0, float(np.median(np.diff(times))))
     coarse = max(usual, span / _POINTS_MAX, horizon_s * 1000 / _POINTS_MAX)
-    step = int(min(coarse, max(usual, span / (POINTS_MIN * 2))))
-    at = np.arange(times[0], times[-1] + 1, max(1, step))
-    return Grid(int(times[0]), max(1, step), np.interp(at, times, values))
+    step = max(1, int(min(coarse, max(usual, span / (POINTS_MIN * 2)))))
+    count = int(span / step) + 1
+    at = times[-1] - step * np.arange(count - 1, -1, -1)  # it ends at the newest sample: that is now
+    return Grid(int(at[0]), step, np.interp(at, times, values))
 
 
 def earlier_lives(parts: Sequence[Sequence[tuple[int, float]]], limit: float) -> list[Life]:
