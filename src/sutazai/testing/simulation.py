@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from sutazai.bus.sessions import Session
 
 AGENTS = ("alpha", "beta")
-_UNLUCKY_STEPS = 700
+_UNLUCKY_STEPS = 1_000
 _PEACEFUL_STEPS_MAX = 60_000
 _REST_EVERY_STEPS = 50
 _WEIGHTS = (40, 20, 20, 10, 10)

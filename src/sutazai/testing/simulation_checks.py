@@ -76,6 +76,12 @@ class Checks:
             if [result["task"] for result in task["results"]] != wanted or task["carry"] != {"of": task["id"]}:
                 self._world.fail(f"{task['id']} got other results than it waited for")
 
+    def is_over(self, turn: dict[str, Any], ticket: str) -> None:
+        """An instance got another turn: the one it runs must have been taken from it."""
+        task = turn["task"]["id"]
+        if self._query("SELECT 1 FROM tasks WHERE id = ? AND status = 1 AND fence = ?", task, turn["fence"]):
+            self._world.fail(f"{ticket} got a turn while it runs one that nobody took from it")
+
     def committed(self, turn: dict[str, Any], commit: dict[str, Any], status: str) -> None:
         """An instance was told that its turn is stored."""
         key = (turn["task"]["id"], turn["fence"])

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from sutazai.testing.simulation import Wire, World
 
 _KINDS = ("ok", "ok", "flaky", "fatal", "poison", "fan", "fan", "slow", "emit", "saved", "late", "loop")
+_ASKED_MAX = 10
 _SESSION_KINDS = ("ok", "flaky", "saved", "fan", "slow")
 
 
@@ -86,6 +87,7 @@ class Client(Person):
         super().__init__(world, 10 + number)
         self._specs = [self._spec(number, index) for index in range(tasks)]
         self.accepted: dict[str, str] = {}
+        self._fans: list[str] = []
         self._asked: dict[int, dict[str, Any]] = {}
 
     def _spec(self, number: int, index: int) -> dict[str, Any]:
@@ -98,8 +100,8 @@ class Client(Person):
         }  # fmt: skip
         if self.world.chance(0.2):
             spec["delay_ms"] = self.rng.randint(1, 2_000)
-        if self.world.chance(0.1):
-            spec["deadline_ms"] = self.rng.randint(500, 3_000)
+        if self.world.chance(0.3 if kind == "fan" else 0.1):
+            spec["deadline_ms"] = self.rng.randint(300, 3_000)
         return spec
 
     def is_done(self) -> bool:
@@ -113,16 +115,16 @@ class Client(Person):
 
     def work(self) -> None:
         """Submit what is not accepted yet; then be curious."""
-        if len(self._asked) > 3:  # noqa: PLR2004 enough
+        if len(self._asked) >= _ASKED_MAX:
             return
         missing = [spec for spec in self._specs if spec["idempotency_key"] not in self.accepted]
         if missing and (self.world.chance(0.5) or not self.world.unlucky):
             count = self.rng.randint(1, min(3, len(missing)))
             self._ask({"t": "submit", "tasks": missing[:count]})
         elif self.accepted and self.world.unlucky:
-            task = self.rng.choice(list(self.accepted.values()))
+            task = self.rng.choice([*self.accepted.values(), *self._fans])
             kind = self.rng.choice(["get", "watch", "wait", "wait", "tree"])
-            if self.world.chance(0.08):
+            if self.world.chance(0.3 if task in self._fans else 0.03):
                 kind = "cancel"
             self._ask({"t": kind, "task": task, "timeout_ms": 1_000} if kind == "wait" else {"t": kind, "task": task})
 
@@ -142,6 +144,8 @@ class Client(Person):
         if message["t"] == "accepted":
             for spec, task in zip(asked["tasks"], message["tasks"], strict=True):
                 self.accepted[spec["idempotency_key"]] = task["id"]
+                if spec["input"]["kind"] == "fan":
+                    self._fans.append(task["id"])
                 self.world.checks.accepted(task["id"], spec)
         elif message["t"] == "task":
             self.world.checks.told(message["task"]["id"], message["task"]["status"])
@@ -159,6 +163,7 @@ class Instance(Person):
         self._frozen_until_ms = 0
         self._turn: dict[str, Any] | None = None
         self._commit: dict[str, Any] | None = None
+        self._arrived: dict[str, Any] | None = None
         self._checkpointed = False
         self._left = 0
         self._version = 0
@@ -186,6 +191,7 @@ class Instance(Person):
 
     def hello(self) -> None:
         """Say who it is."""
+        self._arrived = None
         self.ever_connected, self._leaving = True, False
         self.say(
             {"t": "hello", "v": 1, "role": "instance", "agent": self.agent, "ticket": self.ticket,
@@ -222,10 +228,11 @@ class Instance(Person):
             self.world.kill_instance(self, own=True)
 
     def _begin(self, message: dict[str, Any]) -> None:
-        if self._turn is not None:
-            self.world.fail(f"{self.ticket} got a turn while it runs one")
-        if self._leaving and self._turn is None:
-            self._leaving = False
+        if self._turn is not None:  # as the real one: after the turn that it runs
+            self.world.checks.is_over(self._turn, self.ticket)
+            self._arrived = message
+            return
+        self._leaving = False
         self._turn, self._commit, self._checkpointed = message, None, False
         self._version = message["state_version"]
         self._left = self.rng.randint(0, 3)
@@ -237,7 +244,16 @@ class Instance(Person):
     def _stopped(self) -> None:
         """Told to stop: mostly obeys, at times finishes anyway and is refused."""
         if self.world.chance(0.8):
-            self._turn = self._commit = None
+            self._commit = None
+            self._end(pull=True)
+
+    def _end(self, *, pull: bool) -> None:
+        """The turn is over; go on with one that came meanwhile, or ask for one."""
+        self._turn = None
+        arrived, self._arrived = self._arrived, None
+        if arrived is not None:
+            self._begin(arrived)
+        elif pull:
             self.say({"t": "pull"})
 
     def _answered(self, message: dict[str, Any]) -> None:
@@ -251,9 +267,7 @@ class Instance(Person):
                 return
         else:
             self.world.checks.refused(self._turn, self.ticket, message["code"])
-        self._turn = None
-        if message["t"] == "error" or not commit["pull"]:
-            self.say({"t": "pull"})
+        self._end(pull=message["t"] == "error" or not commit["pull"])
 
     def work(self) -> None:
         """Work on the turn, or wait for one, or offer to leave."""
@@ -306,7 +320,7 @@ class Instance(Person):
 
     def _child(self, task: dict[str, Any], index: int) -> dict[str, Any]:
         depth = task["input"]["depth"]
-        kind = ("fan", "ok", "flaky")[index % 3] if depth > 0 else ("ok", "flaky", "fatal")[index % 3]
+        kind = ("fan", "ok", "flaky")[index % 3] if depth > 0 else ("slow", "flaky", "fatal")[index % 3]
         return {
             "id": child_task_id(task["id"], "here", index), "agent": ("alpha", "beta")[index % 2], "skill": "do",
             "input": {"kind": kind, "width": 2, "depth": depth - 1}, "deadline_ms": 300_000,
