@@ -477,3 +477,13 @@ def test_a_damaged_ring_and_a_lost_plan_do_not_stop_it(stage: Stage) -> None:
     stage.until(lambda: stage.client.metrics("process_up"))
     assert stage.client.agents() == []
     assert (stage.state / "metrics" / "ring.damaged").read_bytes() == b"garbage"
+
+
+def test_without_a_place_for_metrics_it_still_answers(stage: Stage) -> None:
+    """No ring and no event log: their questions are refused, all others are answered."""
+    (stage.state / "metrics").write_text("in the way")
+    stage.start()
+    stage.until(stage.client.status)
+    for ask in (stage.client.events, stage.client.metric_names):
+        with pytest.raises(UnavailableError, match="log of control"):
+            ask()

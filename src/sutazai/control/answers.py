@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from sutazai import __version__
 from sutazai.client.supervisor import SupervisorClient
 from sutazai.control import exposition, history, memory
@@ -24,8 +26,9 @@ if TYPE_CHECKING:
 #: A look that is older counts as none: the sampler hangs.
 LOOK_MS_MAX = 10_000
 METRICS_LAST_MS_DEFAULT = 600_000
-POINTS_MAX = 200_000
+POINTS_MAX = 100_000
 MEMORY_KEPT_MS = 1_000
+_encode = msgspec.json.Encoder().encode
 _REDUCES: tuple[Reduce, ...] = ("mean", "max", "min", "last")
 _STATUS_LISTS = (("pools", "pool", "name"), ("processes", "process", "name"), ("instances", "instance", "ticket"))
 
@@ -109,7 +112,7 @@ class Answers:
         found = []
         for entry, query in zip(metrics, queries, strict=True):
             wider = Query(query.name, labels, since_ms, until_ms, step_ms, query.reduce)
-            for one, points in ring.query(wider):
+            for one, points in ring.stream(wider):
                 source = f"metric:{series_name(one.name, dict(one.labels))}@{points[0][0]}..{points[-1][0]}"
                 found.append(
                     {
@@ -118,7 +121,7 @@ class Answers:
                         "type": entry.type,
                         "unit": entry.unit,
                         "reduce": query.reduce if step_ms else "raw",
-                        "points": points,
+                        "points": msgspec.Raw(_encode(points)),  # at once: the text is a tenth of the objects
                         "source": source,
                     }
                 )

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 LIMIT_DEFAULT = 500
 LIMIT_MAX = 5_000
+DIGITS_MAX = 16
 
 
 class Question:
@@ -51,8 +52,8 @@ class Question:
     def whole(self, name: str, default: int, most: int = 2**53) -> int:
         """A whole number, not negative."""
         text = self.one(name, str(default))
-        if not text.isdecimal() or not text.isascii() or int(text) > most:
-            raise InvalidInputError(f"{name}={text!r} is no whole number from 0 to {most}")
+        if not text.isdecimal() or not text.isascii() or len(text) > DIGITS_MAX or int(text) > most:
+            raise InvalidInputError(f"{name}={text[: DIGITS_MAX + 1]!r} is no whole number from 0 to {most}")
         return int(text)
 
     def limit(self) -> int:

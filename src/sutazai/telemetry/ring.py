@@ -20,7 +20,7 @@ from sutazai.telemetry.reduce import Buckets, Points, Reduce
 from sutazai.telemetry.ring_file import SERIES_BYTES_MAX, Geometry, Owner, RingFile, Series
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterator, Mapping
     from pathlib import Path
 
 __all__ = ["SERIES_BYTES_MAX", "Query", "Ring", "RingStatistics", "Series"]
@@ -214,6 +214,10 @@ class Ring:
 
     def query(self, query: Query) -> list[tuple[Series, Points]]:
         """Read the matching series, each with its points in order of time; those without a point are left out."""
+        return list(self.stream(query))
+
+    def stream(self, query: Query) -> Iterator[tuple[Series, Points]]:
+        """Read as ``query`` does, but make the points of one series at a time, which costs less memory."""
         with self._lock:
             matching = self._match(query)
             numbers = self._window(query)
@@ -221,13 +225,11 @@ class Ring:
             walls = array("q", (self._walls[number % rows] for number in numbers))
             columns = self._file.read_columns(numbers, [column for column, _ in matching])
         buckets = Buckets(walls, query.step_ms)
-        found = []
         for (_, owner), values in zip(matching, columns, strict=True):
             foreign = bisect_left(numbers, owner.first)  # rows from before the column was this series'
             values[:foreign] = array("d", [nan]) * foreign
             if points := buckets.points(values, query.reduce):
-                found.append((owner.series, points))
-        return found
+                yield owner.series, points
 
     def _match(self, query: Query) -> list[tuple[int, Owner]]:
         found = []

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from sutazai.control import exposition
@@ -108,6 +109,18 @@ def test_a_page_is_read_as_it_is_written() -> None:
         'ai_model_memory_bytes{model="x"} NaN\nai_queue_requests{model="x"} many\nai_queue_requests{odd="x"} 1\n'
     )
     assert exposition.parse(text) == values
+
+
+def test_the_page_of_a_real_library_is_read() -> None:
+    """The model server writes its page with ``prometheus_client``."""
+    registry = CollectorRegistry()
+    Counter("ai_tokens_processed_total", "x", ("model", "kind"), registry=registry).labels("m", "prompt").inc(7)
+    Gauge("ai_model_memory_bytes", "x", ("model",), registry=registry).labels('q"4').set(1.5e9)
+    Histogram("ai_inference_duration_seconds", "x", ("model",), registry=registry).labels("m").observe(1)
+    assert exposition.parse(generate_latest(registry).decode()) == {
+        series("ai_tokens_processed_total", "m", "prompt"): 7,
+        series("ai_model_memory_bytes", 'q"4'): 1.5e9,
+    }
 
 
 def test_quantiles_are_seconds() -> None:
