@@ -27,15 +27,25 @@ class Alarms:
         self._clock = clock
         self._on_change = on_change
         self._set = ConditionSet()
+        self._said_ms: dict[tuple[str, str], int] = {}
 
     def raise_(self, name: str, subject: str, text: str) -> None:
         """Say that a condition holds; again only renews its text."""
+        self._said_ms[name, subject] = self._clock.monotonic_ms()
         if self._set.raise_(name, subject, text, self._clock.wall_ms()):
-            say(f"{name} of {subject}: {text}")
+            say(f"{name} of {subject}: {text}", "warning")
             self._on_change()
+
+    def expire(self, name: str, after_ms: int) -> None:
+        """Take back what was an event and was not said again for so long."""
+        now_ms = self._clock.monotonic_ms()
+        for subject in self.subjects(name):
+            if now_ms - self._said_ms.setdefault((name, subject), now_ms) >= after_ms:
+                self.clear(name, subject)
 
     def clear(self, name: str, subject: str) -> None:
         """Say that it no longer holds."""
+        self._said_ms.pop((name, subject), None)
         if self._set.clear(name, subject):
             say(f"{name} of {subject} is over")
             self._on_change()

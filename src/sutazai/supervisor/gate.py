@@ -1,6 +1,7 @@
 """Why it exists: there is one gate on every path to a process, and no way around it.
 
-The books are the governor's ``Ledger``; the gate translates: a plan's process, an instance, a re-adopted one.
+The books and the rules are the governor's ``Ledger``; the gate translates: a plan's process, an instance, a re-adopted
+one, and how much memory the host has left now.
 """
 
 from __future__ import annotations
@@ -8,13 +9,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sutazai.host import procfs
-from sutazai.ids import new_id
+from sutazai.governor.requests import Ask, Granted, Ticket, Wait
+from sutazai.governor.tickets import Ledger
+from sutazai.host import facts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sutazai.supervisor.contract import Agent, PlanFile, Pool, Process
+    from sutazai.clock import Clock
+    from sutazai.supervisor.contract import Agent, PlanFile, Process
+
+#: A reading of the host's memory is good for so long; what was granted meanwhile the ledger counts by itself.
+READING_MS = 250
+PRIORITY_PLATFORM = 0
+PRIORITY_SERVICE = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,64 +33,77 @@ class Admission:
         ticket: empty when it has to wait.
         why: it has to wait.
         short: whether memory is the reason (a limit of numbers is not).
+        final: whether waiting cannot help as the plan stands.
     """
 
     ticket: str
     why: str = ""
     short: bool = False
+    final: bool = False
 
 
 class Gate:
-    """Gives tickets and takes them back."""
+    """Gives tickets and takes them back.
 
-    def __init__(self) -> None:
+    Attributes:
+        ledger: the books.
+        on_release: called when something became free.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self.ledger = Ledger()
         self.on_release: Callable[[], None] = lambda: None
-        self._pools: dict[str, Pool] = {}
-        self._headroom_bytes = 0
-        self._held: dict[str, tuple[str, int, bool]] = {}
+        self._clock = clock
+        self._available_bytes = 0
+        self._read_ms = -READING_MS
 
     def set_plan(self, plan: PlanFile) -> None:
         """Take over pools and headroom."""
-        self._pools = {pool.name: pool for pool in plan.pools}
-        self._headroom_bytes = plan.headroom_bytes
+        self.ledger.set_pools(plan.pools, plan.headroom_bytes)
 
-    def ask_process(self, spec: Process, group: str) -> Admission:
+    def ask_process(self, spec: Process) -> Admission:
         """Ask for a process of the plan."""
-        return self._ask(new_id("k"), spec.pool, spec.envelope_bytes, False)
+        priority = PRIORITY_SERVICE if spec.kind == "service" else PRIORITY_PLATFORM
+        return self._ask(Ask("process", spec.name, spec.pool, spec.envelope_bytes, priority))
 
-    def ask_instance(self, agent: Agent, ticket: str, group: str) -> Admission:
-        """Ask for an instance."""
-        return self._ask(ticket, agent.pool, agent.envelope_bytes, True)
+    def ask_instance(self, agent: Agent, ticket: str) -> Admission:
+        """Ask for an instance, under a ticket's name that its group bears."""
+        return self._ask(Ask("instance", agent.name, agent.pool, agent.envelope_bytes, ticket=ticket))
 
-    def _ask(self, ticket: str, pool: str, size: int, instance: bool) -> Admission:
-        if procfs.meminfo().available_bytes < self._headroom_bytes:
-            return Admission("", "the host is short of memory", short=True)
-        used = sum(b for p, b, _ in self._held.values() if p == pool)
-        if used + size > self._pools[pool].size_bytes:
-            return Admission("", f"pool {pool} is full", short=True)
-        count = sum(i for p, _, i in self._held.values() if p == pool)
-        limit = self._pools[pool].instance_limit
-        if instance and limit and count >= limit:
-            return Admission("", f"pool {pool} has its {limit} instances")
-        self._held[ticket] = (pool, size, instance)
-        return Admission(ticket)
+    def give_up(self, spec: Process) -> None:
+        """A process does not want to start any more."""
+        self.ledger.give_up("process", spec.name, spec.pool)
 
-    def bind(self, ticket: str, group: str) -> None:
-        """The process is in its group."""
-
-    def rebuild_process(self, spec: Process, ticket: str, group: str) -> None:
+    def rebuild_process(self, spec: Process, ticket: str, pid: int) -> None:
         """A process lives already."""
-        self._held[ticket] = (spec.pool, spec.envelope_bytes, False)
+        self._rebuild(Ticket(ticket, "process", spec.name, spec.pool, spec.envelope_bytes, pid=pid))
 
-    def rebuild_instance(self, agent: Agent, ticket: str, group: str) -> None:
+    def rebuild_instance(self, agent: Agent, ticket: str, pid: int) -> None:
         """An instance lives already."""
-        self._held[ticket] = (agent.pool, agent.envelope_bytes, True)
+        self._rebuild(Ticket(ticket, "instance", agent.name, agent.pool, agent.envelope_bytes, pid=pid))
 
-    def reserved_bytes(self, pool: str) -> int:
-        """What tickets reserve in a pool."""
-        return sum(b for p, b, _ in self._held.values() if p == pool)
+    def bind(self, ticket: str, pid: int) -> None:
+        """The process is in its group."""
+        if self.ledger.get(ticket) is not None:
+            self.ledger.bind(ticket, pid)
 
     def release(self, ticket: str) -> None:
         """The group is gone."""
-        self._held.pop(ticket, None)
-        self.on_release()
+        if self.ledger.release(ticket):
+            self.on_release()
+
+    def _rebuild(self, ticket: Ticket) -> None:
+        if self.ledger.get(ticket.id) is None:
+            self.ledger.rebuild([ticket])
+
+    def _ask(self, ask: Ask) -> Admission:
+        now_ms = self._clock.monotonic_ms()
+        if now_ms - self._read_ms >= READING_MS:
+            self._available_bytes = facts.memory_available_bytes()
+            self._read_ms = now_ms
+        answer = self.ledger.ask(ask, self._available_bytes, now_ms)
+        if isinstance(answer, Granted):
+            return Admission(answer.ticket.id)
+        if isinstance(answer, Wait):
+            return Admission("", answer.why, short=answer.reason != "instances")
+        return Admission("", answer.why, short=True, final=True)

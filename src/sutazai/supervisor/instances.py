@@ -44,7 +44,8 @@ class Instance:
         agent: what the plan says.
         worker: who forked it.
         group: path of its cgroup.
-        uid: of its slot, 0 when it is not dropped.
+        slot: uid that is kept for it, 0 when none is dropped.
+        uid: that it runs as, as its worker says; the worker keeps its own where the slot's could not read the code.
         state: of its life.
         pid: 0 before the fork is confirmed.
         started_wall_ms: when it was released.
@@ -57,7 +58,8 @@ class Instance:
     agent: Agent
     worker: str
     group: str
-    uid: int
+    slot: int
+    uid: int = 0
     state: Literal["forking", "running", "ending"] = "forking"
     pid: int = 0
     started_wall_ms: int = 0
@@ -106,10 +108,6 @@ class Instances:
                 self.end(instance.ticket, "its agent was changed", own=False)
         self._agents = fresh
 
-    def pool_of(self, agent: str) -> str:
-        """Name the pool of an agent; empty when there is no such agent."""
-        return self._agents[agent].pool if agent in self._agents else ""
-
     # Waking
 
     def wake(self, name: str, want: int) -> tuple[str, str, list[str]]:
@@ -145,7 +143,7 @@ class Instances:
             return "", f"no worker of the family {agent.family} is ready"
         ticket = new_id("k")
         group = self._tools.cells.path(agent.pool, f"{agent.name}.{ticket}")
-        admission = self._tools.gate.ask_instance(agent, ticket, group)
+        admission = self._tools.gate.ask_instance(agent, ticket)
         if not admission.ticket:
             if admission.short:
                 self._tools.alarms.raise_("ResourceExhausted", agent.name, admission.why)
@@ -165,7 +163,7 @@ class Instances:
             "ticket": instance.ticket,
             "agent": instance.agent.name,
             "token": self._tokens.of(instance.ticket),
-            "uid": instance.uid,
+            "uid": instance.slot,
             "cgroup_wait": True,
         }
         connection.send(message, read_fd)
@@ -197,8 +195,9 @@ class Instances:
             return
         self._close_pipe(instance)
         instance.pid, instance.state = pid, "running"
+        instance.uid = request.number("uid", instance.slot or os.geteuid())
         instance.started_wall_ms = tools.loop.clock.wall_ms()
-        tools.gate.bind(instance.ticket, instance.group)
+        tools.gate.bind(instance.ticket, pid)
         tools.reaper.watch(pid, lambda ended: self._on_exit(instance, ended))
         tools.alarms.clear("ResourceExhausted", instance.agent.name)
         self._tell("ticket", **self._ticket(instance))
@@ -303,7 +302,7 @@ class Instances:
     def _gone(self, instance: Instance, reason: str, status: int, why: str) -> None:
         if self.live.pop(instance.ticket, None) is None:
             return
-        self._slots.give_back(instance.uid)
+        self._slots.give_back(instance.slot)
         self._tell(
             "exit",
             ticket=instance.ticket,
@@ -332,8 +331,13 @@ class Instances:
 
     def tell_all_tickets(self) -> None:
         """The broker has (re)connected: it learns which instances live."""
-        running = [self._ticket(each) for each in self.live.values() if each.state == "running"]
-        self._tell("tickets", tickets=running)
+        running = [each for each in self.live.values() if each.state == "running"]
+        for instance in running:
+            if instance.uid == 0:  # rebuilt before it had dropped its uid
+                instance.uid = procfs.uid(instance.pid) or 0
+                self._slots.mark(instance.uid)
+                instance.slot = instance.slot or instance.uid
+        self._tell("tickets", tickets=[self._ticket(each) for each in running])
 
     def _ticket(self, instance: Instance) -> dict[str, Any]:
         return {
@@ -369,12 +373,12 @@ class Instances:
             return False
         main = min(identities, key=lambda each: each.start_ticks)
         uid = procfs.uid(main.pid) or 0
-        instance = Instance(ticket, agent, self._tools.workers.name_of_family(agent.family), group, uid, "running")
+        instance = Instance(ticket, agent, self._tools.workers.name_of_family(agent.family), group, uid, uid, "running")
         instance.pid = main.pid
         instance.started_wall_ms = started_wall_ms(main, self._tools.loop.clock.wall_ms())
         self._slots.mark(uid)
         self.live[ticket] = instance
-        self._tools.gate.rebuild_instance(agent, ticket, group)
+        self._tools.gate.rebuild_instance(agent, ticket, main.pid)
         self._tools.reaper.watch(main.pid, lambda ended: self._on_exit(instance, ended))
         return True
 

@@ -130,7 +130,7 @@ class Keeper:
         tools, now_ms = self._tools, self._tools.loop.now_ms()
         if not unit.wanted or unit.not_before_ms > now_ms:
             return
-        admission = tools.gate.ask_process(unit.spec, unit.group)
+        admission = tools.gate.ask_process(unit.spec)
         if not admission.ticket:
             self._hold(unit, admission.why)
             return
@@ -178,7 +178,7 @@ class Keeper:
         unit.start_ticks = identity.start_ticks if identity is not None else 0
         unit.started_wall_ms = tools.loop.clock.wall_ms()
         unit.state, unit.begun, unit.why = "starting", True, ""
-        tools.gate.bind(unit.ticket, unit.group)
+        tools.gate.bind(unit.ticket, pid)
         tools.reaper.watch(pid, lambda ended: self._on_exit(unit, pid, ended))
         if unit.spec.argv:
             tools.doctor.await_ready(unit, lambda: self.ready(unit), lambda text: self._on_late(unit, text))
@@ -331,6 +331,7 @@ class Keeper:
                 self._end(unit, "stopped")
             elif unit.state in {"waiting", "backoff", "done"}:
                 unit.cancel_all()
+                self._tools.gate.give_up(unit.spec)
                 self._release(unit)
                 self._tools.cells.end(unit.group, lambda unit=unit: self._stopped(unit))  # type: ignore[misc]
 
@@ -358,7 +359,7 @@ class Keeper:
         unit.pid, unit.start_ticks = known.pid, known.start_ticks
         unit.started_wall_ms, unit.begun = known.started_wall_ms, True
         unit.ticket = known.ticket or new_id("k")
-        tools.gate.rebuild_process(unit.spec, unit.ticket, unit.group)
+        tools.gate.rebuild_process(unit.spec, unit.ticket, unit.pid)
         tools.reaper.watch(unit.pid, lambda ended, pid=unit.pid: self._on_exit(unit, pid, ended))  # type: ignore[misc]
         unit.state = "starting"
         if known.ready:
@@ -379,11 +380,11 @@ class Keeper:
 
         self._tools.cells.end(unit.group, cleaned)
 
-    def admit(self, unit: Unit) -> None:
+    def admit(self, unit: Unit, pid: int) -> None:
         """Make sure that a process which exists already is in the books."""
         if not unit.ticket:
             unit.ticket = new_id("k")
-            self._tools.gate.rebuild_process(unit.spec, unit.ticket, unit.group)
+            self._tools.gate.rebuild_process(unit.spec, unit.ticket, pid)
 
     def replace(self, name: str, spec: Process) -> None:
         """Give a stopped process its new entry of the plan, and let it start."""
@@ -398,16 +399,12 @@ class Keeper:
         self.units = {name: self.units[name] for name in names if name in self.units}
 
     def calm(self) -> None:
-        """Each tick: take back what is over (a crash loop, an out-of-memory kill)."""
-        now_wall_ms, now_ms = self._tools.loop.clock.wall_ms(), self._tools.loop.now_ms()
+        """Each tick: take back a crash loop that is over."""
+        now_wall_ms = self._tools.loop.clock.wall_ms()
         for unit in self.units.values():
             unit.forget_old_failures(now_wall_ms, self._rule)
-            if unit.state != "ready":
-                continue
-            if not unit.crash_loops(self._rule):
+            if unit.state == "ready" and not unit.crash_loops(self._rule):
                 self._tools.alarms.clear("CrashLoop", unit.name)
-            if now_ms - unit.ready_since_ms >= self._rule.crash_loop_window_ms:
-                self._tools.alarms.clear("OomKilled", unit.name)
 
     def _require_plan(self) -> PlanFile:
         if self._plan is None:

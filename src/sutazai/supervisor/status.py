@@ -116,17 +116,18 @@ def pool_rows(plan: PlanFile, parts: Parts, usages: dict[str, Usage]) -> list[di
     rows = []
     for pool in plan.pools:
         mine = [each for each in parts.instances.live.values() if each.agent.pool == pool.name]
-        waiting = sum(1 for name in parts.instances.waiting if parts.instances.pool_of(name) == pool.name)
+        books = parts.gate.ledger.pool(pool.name)
+        used = usages.get(parts.cells.pool_path(pool.name), NOTHING).memory_bytes
         rows.append(
             {
                 "name": pool.name,
                 "parent": pool.parent,
                 "size_bytes": pool.size_bytes,
-                "used_bytes": usages.get(parts.cells.pool_path(pool.name), NOTHING).memory_bytes,
-                "reserved_bytes": parts.gate.reserved_bytes(pool.name),
+                "used_bytes": used or books.used_bytes,
+                "reserved_bytes": books.charged_bytes,
                 "instances": len(mine),
                 "instance_limit": pool.instance_limit,
-                "waiting": waiting,
+                "waiting": books.waiting,
             }
         )
     return rows

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +60,6 @@ class Supervisor:
         self._store = store
         self._facts_path = state / "adopt.json"
         self._wish = Wish(state / "wish.json")
-        self._queues: dict[str, Any] = {}
         self._since_wall_ms = 0
         self._dirty = False
         self._rollout: Rollout | None = None
@@ -71,7 +71,7 @@ class Supervisor:
         self._alarms = Alarms(self.loop.clock, self._changed)
         self._groups = detect_groups(plan.fleet, state)
         self._cells = Cells(self.loop, self._groups, self._alarms)
-        self._gate = Gate()
+        self._gate = Gate(self.loop.clock)
         self._listeners = Listeners(store)
         self._logs = LogKeeper(self.loop, state / "logs")
         self._keeper = Keeper(
@@ -98,7 +98,7 @@ class Supervisor:
         self._sampler = Sampler(self._groups, state)
         parts = status.Parts(self._cells, self._gate, self._keeper, self._instances, self._alarms)
         self._parts = parts
-        self._watch = Watch(parts, self._sampler)
+        self._watch = Watch(self.loop, parts, self._sampler, self._server)
         self._operations = Operations(self, parts, self._workers, self._server)
 
     # Start
@@ -116,7 +116,7 @@ class Supervisor:
         self._alarms.restore(facts.conditions)
         self._alarms.clear("Unguarded", self._plan.fleet)
         self._alarms.clear("Draining", self._plan.fleet)
-        self._watch.enforcement(self._plan.fleet)
+        self._watch.take_over()
         found = adopt(facts, self._plan, self._cells, self._keeper, self._instances)
         for name in found.changed:
             self._keeper.restart(name)
@@ -212,7 +212,7 @@ class Supervisor:
 
     def set_queues(self, queues: dict[str, Any]) -> None:
         """Take the broker's queue depths."""
-        self._queues = queues
+        self._watch.set_queues(queues)
 
     def status(self) -> dict[str, Any]:
         """Describe the fleet, see ``docs/reference/sutazaid-socket.md``."""
@@ -224,7 +224,7 @@ class Supervisor:
             "digest": self._plan.digest,
             "manifest": self._plan.manifest,
             **status.report(self._plan, self._parts, self._sampler),
-            "queues": self._queues,
+            "queues": self._watch.queues,
         }
 
     def change_plan(self, path: Path) -> dict[str, Any]:
@@ -288,5 +288,9 @@ class Supervisor:
         (Path(self._plan.run_dir) / SOCKET_NAME).unlink(missing_ok=True)
         self._server.close()
         self._store.drop(OWN_SOCKET)
+        if self._store.channel is None:  # the guard would have done it
+            (Path(self._plan.run_dir) / "guard.pid").unlink(missing_ok=True)
+            with suppress(OSError):
+                Path(self._plan.run_dir).rmdir()
         say("the fleet is stopped")
         self.loop.stop(0)

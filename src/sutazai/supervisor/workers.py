@@ -95,7 +95,7 @@ class Workers:
         except (HostError, ProcessLookupError) as error:
             raise RefusedError(f"{unit.name} cannot be limited: {error}") from error
         unit.cancel_all()
-        self._keeper.admit(unit)
+        self._keeper.admit(unit, pid)
         self._keeper.run(unit, pid)
 
     def _fork_member(self, unit: Unit) -> str:
