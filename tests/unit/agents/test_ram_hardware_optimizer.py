@@ -56,10 +56,17 @@ def test_recorded_series_need_no_fleet(broker: Broker) -> None:
 
 
 def test_nothing_known_is_said(broker: Broker) -> None:
-    """A name without a curve gives no verdict and a note."""
+    """A name without a curve gives no verdict of it and a note; who leaks is told all the same."""
     result = broker.ask(AGENT, "analyse", {"subject": "nobody"}).require()
-    assert result["growth"] == []
+    assert [item["process"] for item in result["growth"]] == ["leaky-shop"]
     assert result["notes"]
+
+
+def test_the_subject_comes_first_and_other_leaks_are_told(broker: Broker) -> None:
+    """Asked about a stable process, it answers for that one, and names the leaker beside it."""
+    result = broker.ask(AGENT, "analyse", {"subject": "broker"}).require()
+    assert [item["process"] for item in result["growth"]] == ["broker", "leaky-shop"]
+    assert result["leaking"] == ["leaky-shop"]
 
 
 def test_bad_input_is_refused(broker: Broker) -> None:

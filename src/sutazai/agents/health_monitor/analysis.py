@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _WEIGHTS = {"critical": 100.0, "warning": 10.0, "info": 1.0}
-_RECENT = 0.5
+_RECENT = 0.1  # what has ended weighs less than the mildest active warning with failed checks
 _UNAVAILABLE_WEIGHT = 20.0
 _PROBLEMS_STATED_MAX = 12
 _RUNNING = ("running", "ready", "starting")

@@ -1,7 +1,7 @@
 """Why it exists: the skills of ram-hardware-optimizer: fetch facts from the fleet, hand them to the pure analysis."""
 
 import time
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field
 
@@ -20,16 +20,18 @@ Window = Annotated[int, Field(ge=10, le=86_400, description="how far to look bac
 def analyse(
     ctx: Context,
     window_s: Window = 300,
-    subject: Annotated[str, Field(max_length=200, description="one process; empty for all")] = "",
+    subject: Annotated[
+        str, Field(max_length=200, description="a process; of others only leaks are told; empty: all")
+    ] = "",
     series: Annotated[list[Series] | None, Field(max_length=100, description="recorded curves instead")] = None,
 ) -> Analysis:
     """Diagnose memory: who holds it (PSS by owner, sharing, page cache) and who leaks, with slope and time to limit."""
-    now_ms = time.time_ns() // 1_000_000
     if series is not None:
-        return _report(now_ms, window_s, [_recorded(index, item) for index, item in enumerate(series)], [])
+        recorded = [_recorded(index, item) for index, item in enumerate(series)]
+        return _report(window_s, subject, [analysis.growth(curve) for curve in recorded], [])
     ctx.progress(0.1, "reading memory and its history")
-    curves = _curves(ctx, window_s, subject)
-    return _report(now_ms, window_s, curves, ctx.fleet.memory())
+    grown = [analysis.growth(curve) for curve in _curves(ctx, window_s)]
+    return _report(window_s, subject, grown, ctx.fleet.memory())
 
 
 @agent.skill
@@ -39,17 +41,21 @@ def reclaim(
     window_s: Window = 300,
 ) -> Reclaim:
     """Advise what would give memory back, cheapest first. Dry run: this version changes nothing."""
-    grown = [analysis.growth(curve) for curve in _curves(ctx, window_s, "")]
+    grown = [analysis.growth(curve) for curve in _curves(ctx, window_s)]
     held, _ = analysis.owners(ctx.fleet.memory())
     return analysis.reclaim(target_mb * MIB, grown, held, ctx.fleet.status())
 
 
-def _report(now_ms: int, window_s: int, curves: list[analysis.Curve], memory: list[MemoryOwner]) -> Analysis:
+def _report(window_s: int, subject: str, found: list[Growth], memory: list[MemoryOwner]) -> Analysis:
     held, totals = analysis.owners(memory)
-    grown = sorted((analysis.growth(curve) for curve in curves if curve.points), key=_rank)
-    notes = [] if grown else [f"no memory curve in the last {window_s} s: the fleet is too young or the name is wrong"]
+    grown = sorted(
+        (item for item in found if not subject or item.process == subject or item.verdict == "leaking"),
+        key=lambda item: (item.process != subject, *_rank(item)),
+    )
+    known = any(item.process == subject for item in grown) if subject else bool(grown)
+    notes = [] if known else [f"no memory curve in the last {window_s} s: the fleet is too young or the name is wrong"]
     return Analysis(
-        at_wall_ms=now_ms,
+        at_wall_ms=time.time_ns() // 1_000_000,
         window_s=window_s,
         owners=held,
         totals=totals,
@@ -75,18 +81,17 @@ def _recorded(index: int, item: Series) -> analysis.Curve:
     )
 
 
-def _curves(ctx: Context, window_s: int, subject: str) -> list[analysis.Curve]:
-    labels: dict[str, Any] = {"process": subject} if subject else {}
+def _curves(ctx: Context, window_s: int) -> list[analysis.Curve]:
     limits = {
         found.labels["process"]: found
-        for found in ctx.fleet.metrics("process_memory_limit_bytes", since_s=window_s, **labels)
+        for found in ctx.fleet.metrics("process_memory_limit_bytes", since_s=window_s)
         if found.points
     }
     restarts: dict[str, list[int]] = {}
     for event in ctx.fleet.events(since_s=window_s, kind=("process-restarted",)):
         restarts.setdefault(event.subject, []).append(event.at_wall_ms)
     curves = []
-    for found in ctx.fleet.metrics("process_memory_bytes", since_s=window_s, **labels):
+    for found in ctx.fleet.metrics("process_memory_bytes", since_s=window_s):
         name = found.labels["process"]
         limit = limits.get(name)
         curves.append(
