@@ -77,6 +77,7 @@ class ScriptedSupervisor(_Server):
 
     def __init__(self, path: Path, status: dict[str, Any], conditions: ConditionSet) -> None:
         self.status, self.conditions = status, conditions
+        self.pid = 70_001
         self.ready: queue.Queue[str] = queue.Queue()
         self._buffers: dict[socket.socket, bytes] = {}
         super().__init__(path)
@@ -97,7 +98,7 @@ class ScriptedSupervisor(_Server):
             self.conditions.clear(request["name"], request["subject"])
         elif request["op"] == "ready":
             self.ready.put(request["process"])
-        return {}
+        return {"pid": self.pid} if request["op"] == "hello" else {}
 
 
 class ScriptedBroker(_Server):

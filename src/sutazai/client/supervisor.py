@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
-import struct
 import time
 from typing import TYPE_CHECKING, Any, Self
 
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 TIMEOUT_S_DEFAULT = 10.0
 STOP_TIMEOUT_S_DEFAULT = 180.0
 ANSWER_BYTES_MAX = 16 * MIB
-_PEERCRED = struct.Struct("3i")  # pid, uid, gid
+_HELLO_ID = 0
 
 
 class SupervisorClient:
@@ -29,14 +28,17 @@ class SupervisorClient:
     Only the fleet's own user and root are answered. Every method raises ``UnavailableError`` when nobody answers.
     """
 
-    def __init__(self, fleet: str | None = None, *, timeout_s: float = TIMEOUT_S_DEFAULT) -> None:
+    def __init__(self, fleet: str | None = None, *, timeout_s: float = TIMEOUT_S_DEFAULT, name: str = "") -> None:
         """Name the fleet; connects to nothing.
 
         Args:
             fleet: its name; without it ``SUTAZAI_FLEET``, else the only one that is up.
             timeout_s: longest wait for one answer.
+            name: what ``sutazaid`` is to call this connection; an older one of that name is closed by it.
         """
-        self._fleet, self._timeout_s = fleet, timeout_s
+        self._fleet, self._timeout_s, self._name = fleet, timeout_s, name
+        #: Process id of ``sutazaid``, when this connection has a name; 0 without a connection.
+        self.pid = 0
         self._socket: socket.socket | None = None
         self._buffer = bytearray()
         self._next_id = 0
@@ -56,6 +58,7 @@ class SupervisorClient:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
+        self.pid = 0
         self._buffer.clear()
 
     def status(self) -> dict[str, Any]:
@@ -95,14 +98,6 @@ class SupervisorClient:
         """
         self.request("stop", _timeout_s=timeout_s)
 
-    def peer_pid(self) -> int:
-        """Process id of ``sutazaid`` as the kernel knows it, 0 when there is no connection."""
-        if self._socket is None:
-            return 0
-        size = _PEERCRED.size
-        pid: int = _PEERCRED.unpack(self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))[0]
-        return pid
-
     def request(self, op: str, *, _timeout_s: float = 0.0, **arguments: Any) -> dict[str, Any]:
         """Ask and wait for the answer; pushes in between are dropped.
 
@@ -127,14 +122,14 @@ class SupervisorClient:
         fresh = self._socket is None
         try:
             self._send(path, line, give_up_at)
-            return self._receive(give_up_at)
+            return self._receive(self._next_id, give_up_at)
         except (BrokenPipeError, ConnectionResetError):
             # sutazaid was restarted since the last request: the old connection is dead, a new one is not.
             self.close()
             if fresh:
                 raise
             self._send(path, line, give_up_at)
-            return self._receive(give_up_at)
+            return self._receive(self._next_id, give_up_at)
 
     def _send(self, path: Path, line: bytes, give_up_at: float) -> None:
         if self._socket is None:
@@ -145,16 +140,20 @@ class SupervisorClient:
                 connection.connect(str(path))
                 undo.pop_all()
             self._socket = connection
+            if self._name:
+                hello = {"id": _HELLO_ID, "op": "hello", "process": self._name}
+                self._socket.sendall(json.dumps(hello).encode() + b"\n")
+                self.pid = int(self._receive(_HELLO_ID, give_up_at).get("pid") or 0)
         self._socket.settimeout(_left_s(give_up_at))
         self._socket.sendall(line)
 
-    def _receive(self, give_up_at: float) -> dict[str, Any]:
+    def _receive(self, number: int, give_up_at: float) -> dict[str, Any]:
         while True:
             while (end := self._buffer.find(b"\n")) >= 0:
                 line = bytes(self._buffer[:end])
                 del self._buffer[: end + 1]
                 message = _decode(line)
-                if message.get("id") == self._next_id or ("ok" in message and "id" not in message):
+                if message.get("id") == number or ("ok" in message and "id" not in message):
                     return message
             if self._socket is None or len(self._buffer) > ANSWER_BYTES_MAX:
                 raise ProtocolError("sutazaid's answer is too long")

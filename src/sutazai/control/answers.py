@@ -171,9 +171,9 @@ class Answers:
         with self._memory_lock:
             if question.now_ms - self._memory["at_wall_ms"] > MEMORY_KEPT_MS:
                 # asked anew, because an instance that was started since the last tick would have no name
-                with SupervisorClient(self._sampler.paths.run.name, timeout_s=ANSWER_S_MAX) as supervisor:
-                    status = supervisor.status()
-                    self._memory = memory.owners(status, supervisor.peer_pid(), wall_ms())
+                fleet = self._sampler.paths.run.name
+                with SupervisorClient(fleet, timeout_s=ANSWER_S_MAX, name="control.memory") as supervisor:
+                    self._memory = memory.owners(supervisor.status(), supervisor.pid, wall_ms())
             return self._memory
 
     def events(self, question: Question) -> dict[str, Any]:

@@ -99,8 +99,15 @@ def look(snapshot: Snapshot, conditions: list[dict[str, Any]], before: Seen) -> 
     )
 
 
-def events_between(before: Seen, after: Seen, at_wall_ms: int) -> list[Event]:
-    """What happened from one look to the next, causes before consequences."""
+def events_between(before: Seen, after: Seen, at_wall_ms: int, before_wall_ms: int = 0) -> list[Event]:
+    """What happened from one look to the next, causes before consequences.
+
+    Args:
+        before: the earlier look.
+        after: the later one.
+        at_wall_ms: time of the later one.
+        before_wall_ms: time of the earlier one; when the fleet was stopped since, its conditions ended then.
+    """
     found: list[Event] = []
 
     def say(kind: str, subject: str, text: str, **data: Any) -> None:
@@ -120,7 +127,7 @@ def events_between(before: Seen, after: Seen, at_wall_ms: int) -> list[Event]:
         for name in before.processes.keys() - after.processes.keys():
             say("process-removed", name, f"{name} is no longer part of the plan")
     _instances(before.instances if same_run else {}, after.instances, say)
-    _conditions(before, after, at_wall_ms, say)
+    _conditions(before, after, at_wall_ms if same_run else before_wall_ms or at_wall_ms, say)
     for agent, count in after.dead.items():
         if count > (known := before.dead.get(agent, 0)):
             say("task-dead", agent, f"{count - known} more dead letters of {agent}, {count} in all", dead=count)
@@ -170,7 +177,7 @@ def _instances(before: dict[str, dict[str, Any]], after: dict[str, dict[str, Any
             say("oom-killed", now["agent"], text, ticket=ticket, oom_kills=now["oom_kills"])
 
 
-def _conditions(before: Seen, after: Seen, at_wall_ms: int, say: Any) -> None:
+def _conditions(before: Seen, after: Seen, ended_wall_ms: int, say: Any) -> None:
     processes = after.processes
     for key, now in after.conditions.items():
         old = before.conditions.get(key)
@@ -184,11 +191,11 @@ def _conditions(before: Seen, after: Seen, at_wall_ms: int, say: Any) -> None:
                 say("oom-killed", now["subject"], f"an instance of {now['subject']} was killed: {now['text']}")
     for key, gone in before.conditions.items():
         if key not in after.conditions:
-            _cleared(gone, at_wall_ms, say)
+            _cleared(gone, ended_wall_ms, say)
 
 
-def _cleared(old: dict[str, Any], at_wall_ms: int, say: Any) -> None:
-    seconds = max(0, at_wall_ms - int(old["since_wall_ms"])) / 1_000
+def _cleared(old: dict[str, Any], ended_wall_ms: int, say: Any) -> None:
+    seconds = max(0, ended_wall_ms - int(old["since_wall_ms"])) / 1_000
     text = f"{old['name']} is over after {seconds:.0f} s"
     data = {key: old[key] for key in ("name", "severity", "since_wall_ms")}
-    say("condition-cleared", old["subject"], text, **data, text_before=old["text"])
+    say("condition-cleared", old["subject"], text, **data, text_before=old["text"], ended_wall_ms=ended_wall_ms)

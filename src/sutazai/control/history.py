@@ -31,7 +31,9 @@ def spans(newest_first: Iterable[Event], active: list[dict[str, Any]], since_ms:
         key = (name, event.subject, since)
         if event.kind == "condition-cleared":
             entry = {**event.data, "text": event.data.get("text_before", "")}
-            found.setdefault(key, _span(entry, event.subject, since, event.at_wall_ms))
+            ended = int(event.data.get("ended_wall_ms") or event.at_wall_ms)
+            if ended >= since_ms:
+                found.setdefault(key, _span(entry, event.subject, since, ended))
         elif key not in found:
             # Raised and never cleared in the log, yet not active: its end was lost with a log file.
             entry = {**event.data, "text": event.text.partition(": ")[2]}

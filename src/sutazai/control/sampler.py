@@ -74,6 +74,7 @@ class Sampler:
         self._totals = AgentTotals()
         self._seen = Seen()
         self._kills: Counter[str] = Counter()
+        self._last_wall_ms = 0
         self._said: dict[str, str] = {}
         self._plan_changed_ns = 0
         self._agents: dict[str, AgentFacts] = {}
@@ -144,13 +145,15 @@ class Sampler:
     def _notice(self, snapshot: Snapshot, conditions: list[dict[str, Any]]) -> None:
         seen = look(snapshot, conditions, self._seen)
         if seen == self._seen:
+            self._last_wall_ms = snapshot.at_wall_ms
             return
         if seen.since_wall_ms != self._seen.since_wall_ms:
             self._kills.clear()
-        for event in events_between(self._seen, seen, snapshot.at_wall_ms):
-            self._kills[event.subject] += event.kind == "oom-killed"
+        for event in events_between(self._seen, seen, snapshot.at_wall_ms, self._last_wall_ms):
+            if event.kind == "oom-killed":
+                self._kills[event.subject] += 1
             self._write(event)
-        self._seen = seen
+        self._seen, self._last_wall_ms = seen, snapshot.at_wall_ms
         with contextlib.suppress(OSError):  # the next change is written again
             temporary = self._seen_path.with_suffix(".new")
             temporary.write_text(json.dumps(seen.to_json()))
@@ -173,6 +176,7 @@ class Sampler:
         try:
             if self.ring is None:
                 self.ring = Ring.open(self.paths.metrics / "ring")
+                self._last_wall_ms = self.ring.newest_wall_ms()
             if self.events is None:
                 self.events = EventLog(self.paths.metrics / "events.jsonl")
                 self._remember(self.events)

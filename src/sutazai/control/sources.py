@@ -34,7 +34,7 @@ class Supervisor:
 
     def __init__(self, fleet: str, wall_ms: Callable[[], int]) -> None:
         """Connects when it is first asked."""
-        self._client = SupervisorClient(fleet, timeout_s=ANSWER_S_MAX)
+        self._client = SupervisorClient(fleet, timeout_s=ANSWER_S_MAX, name="control.sampler")
         self._wall_ms = wall_ms
         self.state = SourceState()
 
@@ -60,7 +60,7 @@ class Supervisor:
     @property
     def pid(self) -> int:
         """Process id of ``sutazaid``, 0 when it is not connected."""
-        return self._client.peer_pid()
+        return self._client.pid
 
     def close(self) -> None:
         """Close the connection."""

@@ -202,6 +202,11 @@ class Ring:
         self._file = wider
         self._blank = array("d", [nan]) * columns
 
+    def newest_wall_ms(self) -> int:
+        """Time of the newest row, 0 when there is none."""
+        with self._lock:
+            return self._walls[(self._next - 1) % self._file.geometry.rows] if self._next else 0
+
     def series(self) -> list[Series]:
         """All series that have a column."""
         with self._lock:

@@ -238,11 +238,28 @@ def test_sutazaid_is_asked_line_by_line_and_pushes_are_passed_over(servers: Serv
         client.restart("shop")
         client.plan("/plan.json")
         client.condition("DiskLow", "state", active=True, text="full")
-        assert client.peer_pid() > 0
         client.stop()
     assert [request["op"] for request in asked] == ["status", "conditions", "restart", "plan", "condition", "stop"]
     assert asked[2]["process"] == "shop"
-    assert client.peer_pid() == 0
+    assert client.pid == 0
+
+
+def test_a_named_connection_says_hello_first_and_knows_the_pid(servers: Servers) -> None:
+    """After a restart of ``sutazaid`` the other pid is known."""
+    pids = iter([7, 8])
+
+    def answer(request: dict[str, Any]) -> list[dict[str, Any]]:
+        more = {"pid": next(pids)} if request["op"] == "hello" else {}
+        return [{"id": request["id"], "ok": True, **more}]
+
+    servers.serve("sutazaid.sock", _lines(answer))
+    with SupervisorClient(FLEET, name="test") as client:
+        client.status()
+        client.status()
+        assert client.pid == 7
+        client.close()
+        client.status()
+        assert client.pid == 8
 
 
 @pytest.mark.parametrize(

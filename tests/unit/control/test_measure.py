@@ -208,6 +208,18 @@ def test_another_run_of_the_fleet_starts_from_nothing() -> None:
     assert _kinds(before, after) == ["fleet-state", "process-started", "process-ready"]
 
 
+def test_what_held_when_the_fleet_was_stopped_ended_then() -> None:
+    """Conditions of the run before do not last until the next one."""
+    conditions = ConditionSet()
+    conditions.raise_("Unhealthy", "shop", "", 1_000)
+    before = look(_snapshot(stats={}), conditions.to_json(), Seen())
+    after = look(_snapshot(stats={}, since_wall_ms=90_000), [], before)
+    events = events_between(before, after, 90_500, 5_000)
+    (span,) = spans(reversed(events), [], 0)
+    assert (span["raised_wall_ms"], span["cleared_wall_ms"]) == (1_000, 5_000)
+    assert spans(reversed(events), [], 6_000) == []
+
+
 def test_a_condition_that_came_back_is_two_spans() -> None:
     """A clear and a raise between two looks are seen by the other beginning."""
     first, second = ConditionSet(), ConditionSet()
@@ -222,7 +234,7 @@ def test_a_condition_that_came_back_is_two_spans() -> None:
     assert [event.kind for event in events] == ["condition-raised", "condition-cleared", "condition-raised"]
     found = spans(reversed(events), second.to_json(), 0)
     assert [(span["raised_wall_ms"], span["cleared_wall_ms"], span["text"]) for span in found] == [
-        (1_000, 6_000, "one"),
+        (1_000, 5_000, "one"),
         (5_000, None, "two"),
     ]
 

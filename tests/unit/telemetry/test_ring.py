@@ -35,6 +35,7 @@ def test_reopening_keeps_the_data(tmp_path: Path) -> None:
         ring.append(second * 1_000, {_memory("a"): second, _memory("b"): second * 10})
     ring.close()
     again = Ring.open(tmp_path / "ring")
+    assert again.newest_wall_ms() == 3_000
     again.append(4_000, {_memory("a"): 4})
     assert _points(again, "a") == [(1_000, 1), (2_000, 2), (3_000, 3), (4_000, 4)]
     assert _points(again, "b") == [(1_000, 10), (2_000, 20), (3_000, 30)]
