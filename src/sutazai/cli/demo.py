@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sutazai.cli import fleets, task
+from sutazai.cli import fleets
 from sutazai.cli.down import FleetOption, JsonOption
 from sutazai.cli.exits import FAILED, OK, REFUSED, CliError
 from sutazai.cli.output import console, note, print_json
@@ -29,19 +28,35 @@ if TYPE_CHECKING:
 COORDINATOR = "agentzero-coordinator"
 GOAL = "Find out what is unhealthy in this fleet, why, and write the incident report."
 SYMPTOM_WAIT_S = 90.0
-POLL_S = 0.02
+POLL_S = 0.05
 TERMINAL = {"succeeded", "failed", "dead", "cancelled", "expired"}
 
 
+#: Outcomes of a turn that mean: its effects are stored.
+COMMITTED = {"result", "wait"}
+
+
 @dataclass
-class Kills:
-    """What was killed in the middle of the run.
+class Run:
+    """The demonstration while it runs: what was seen, and what was killed.
 
     Attributes:
+        fleet: name of the fleet.
+        root: the goal's task.
         killed: ``[{"what", "name", "pid"}]`` in order.
+        seen: last state of each task, by id.
+        begun: monotonic seconds.
     """
 
+    fleet: str
+    root: str
     killed: list[dict[str, Any]] = field(default_factory=list)
+    seen: dict[str, str] = field(default_factory=dict)
+    begun: float = field(default_factory=time.monotonic)
+
+    def say(self, text: str) -> None:
+        """Tell a person what happened, with the time since the start."""
+        note(f"  {time.monotonic() - self.begun:5.1f} s  {text}")
 
     def kill(self, what: str, name: str, pid: int) -> None:
         """Send SIGKILL and remember it; a process that ended by itself in between is not counted."""
@@ -50,7 +65,23 @@ class Kills:
         except ProcessLookupError:
             return
         self.killed.append({"what": what, "name": name, "pid": pid})
-        note(f"          kill -9 {pid}  ({what} {name})")
+        self.say(f"kill -9 {pid}: the {what} {name}")
+
+    def has_killed(self, what: str) -> bool:
+        """Tell whether one of this kind was killed already."""
+        return any(entry["what"] == what for entry in self.killed)
+
+    def show(self, tasks: list[dict[str, Any]]) -> None:
+        """Print each task whose state has changed."""
+        for entry in tasks:
+            lost = [turn for turn in entry["turns"] if turn["outcome"] not in COMMITTED]
+            state = f"{entry['status']} {len(entry['turns'])}"
+            if self.seen.get(entry["id"]) == state or entry["status"] == "queued":
+                continue
+            self.seen[entry["id"]] = state
+            again = ", again: its last turn was lost" if lost and lost[-1] is entry["turns"][-1] else ""
+            words = {"leased": "at work", "waiting": "waits for the others"}
+            self.say(f"{entry['agent']}.{entry['skill']}: {words.get(entry['status'], entry['status'])}{again}")
 
 
 def run(
@@ -64,33 +95,52 @@ def run(
     """Run the demonstration on the running fleet: find a real fault, survive kill -9, write the incident report."""
     paths = fleets.paths_of(fleet)
     name = paths.run.name
-    with SupervisorClient(name) as supervisor:
-        symptom = _symptom(supervisor, service)
-    note(f"symptom   {symptom}")
-    with TaskClient(name) as client:
+    with SupervisorClient(name) as supervisor, TaskClient(name) as client:
+        note(f"symptom   {_symptom(supervisor, service)}")
         request = {"agent": COORDINATOR, "skill": "achieve", "input": {"goal": goal}}
         root = client.submit([request])[0]["id"]
         note(f"goal      {goal}\ntask      {root} is accepted and stored")
-        kills = Kills()
-        chaos = threading.Thread(target=_chaos, args=(name, root, kills), daemon=True)
-        if kill:
-            chaos.start()
-        task.follow(client, root)
-        if kill:
-            chaos.join(timeout=10)
+        this = Run(name, root)
+        tree = _follow(this, client, supervisor, kill=kill)
         done = client.get(root)
-        tree = client.tree(root)
-    with SupervisorClient(name) as supervisor:
         shop = _process(supervisor.status(), service)
-    summary = _summary(done, tree, shop, kills)
+    summary = _summary(done, tree, shop, this.killed)
     summary["report"] = str(_save(paths.state / "reports", root, done))
     if as_json:
         print_json(summary)
     else:
         _show(summary, done, shop)
-    enough = len(kills.killed) == 2 or not kill  # noqa: PLR2004 a worker and an instance
+    enough = (this.has_killed("worker") and this.has_killed("instance")) or not kill
     good = done["status"] == "succeeded" and not summary["committed_twice"] and summary["limit_held"] and enough
     return OK if good else FAILED
+
+
+def _follow(this: Run, client: TaskClient, supervisor: SupervisorClient, *, kill: bool) -> list[dict[str, Any]]:
+    """Show every task of the run until the goal's task ends, and kill in the middle; gives the whole tree."""
+    while True:
+        tasks = client.tree(this.root)
+        this.show(tasks)
+        if any(entry["id"] == this.root and entry["status"] in TERMINAL for entry in tasks):
+            return tasks
+        if kill and not (this.has_killed("worker") and this.has_killed("instance")):
+            _kill_in_the_middle(this, tasks, supervisor)
+        time.sleep(POLL_S)
+
+
+def _kill_in_the_middle(this: Run, tasks: list[dict[str, Any]], supervisor: SupervisorClient) -> None:
+    """Kill an instance that is at work once another step has committed, and the worker that forked it."""
+    if not any(turn["outcome"] in COMMITTED for entry in tasks for turn in entry["turns"]):
+        return
+    at_work = {entry["pid"] for entry in tasks if entry["status"] == "leased" and entry.get("pid")}
+    if not at_work:
+        return
+    status = supervisor.status()
+    for victim in status["instances"]:
+        if victim["pid"] in at_work and not this.has_killed("instance"):
+            this.kill("instance", victim["agent"], victim["pid"])
+            worker = next((entry for entry in status["processes"] if entry["name"] == victim["worker"]), None)
+            if worker is not None and worker["pid"]:
+                this.kill("worker", worker["name"], worker["pid"])
 
 
 def _process(status: dict[str, Any], name: str) -> dict[str, Any]:
@@ -124,35 +174,17 @@ def _symptom(supervisor: SupervisorClient, service: str) -> str:
     raise CliError(f"{service} showed no symptom within {SYMPTOM_WAIT_S:.0f} s: is it up? see: sutazai logs {service}")
 
 
-def _chaos(fleet: str, root: str, kills: Kills) -> None:
-    """Kill one worker and one instance while a turn of this run is at work and another one has committed."""
-    with TaskClient(fleet) as client, SupervisorClient(fleet) as supervisor:
-        while len(kills.killed) < 2:  # noqa: PLR2004 a worker and an instance
-            tasks = client.tree(root)
-            if any(entry["id"] == root and entry["status"] in TERMINAL for entry in tasks):
-                return
-            committed = any(turn.get("outcome") == "committed" for entry in tasks for turn in entry["turns"])
-            status = supervisor.status() if committed else {"instances": []}
-            by_pid = {entry["pid"]: entry for entry in status["instances"]}
-            for pid in (turn["pid"] for entry in tasks for turn in entry["turns"] if not turn.get("ended_wall_ms")):
-                if pid in by_pid and len(kills.killed) < 2:  # noqa: PLR2004 the same two
-                    victim = by_pid[pid]
-                    kills.kill("instance", victim["agent"], pid)
-                    worker = next((p for p in status["processes"] if p["name"] == victim["worker"]), None)
-                    if worker and worker["pid"]:
-                        kills.kill("worker", worker["name"], worker["pid"])
-            time.sleep(POLL_S)
-
-
-def _summary(done: dict[str, Any], tree: list[dict[str, Any]], shop: dict[str, Any], kills: Kills) -> dict[str, Any]:
+def _summary(
+    done: dict[str, Any], tree: list[dict[str, Any]], shop: dict[str, Any], killed: list[dict[str, Any]]
+) -> dict[str, Any]:
     committed: dict[tuple[str, str], int] = {}
     lost = 0
     for entry in tree:
         for turn in entry["turns"]:
-            if turn.get("outcome") == "committed":
+            if turn["outcome"] in COMMITTED:
                 step = (entry["id"], str(turn.get("step", "")))
                 committed[step] = committed.get(step, 0) + 1
-            elif turn.get("outcome"):
+            else:
                 lost += 1
     return {
         "task": done["id"],
@@ -163,7 +195,7 @@ def _summary(done: dict[str, Any], tree: list[dict[str, Any]], shop: dict[str, A
         "turns_committed": sum(committed.values()),
         "turns_lost": lost,
         "committed_twice": sorted(f"{task_id} {step}" for (task_id, step), count in committed.items() if count > 1),
-        "killed": kills.killed,
+        "killed": killed,
         "limit_bytes": shop["memory_limit_bytes"],
         "peak_bytes": shop["memory_peak_bytes"],
         "oom_kills": shop["oom_kills"],

@@ -90,7 +90,7 @@ def _turn(turn: dict[str, Any]) -> str:
     ended = turn.get("ended_wall_ms")
     took = f"{(ended - started) / 1_000:.2f} s" if ended else "running"
     outcome = turn.get("outcome") or "running"
-    colour = "green" if outcome in {"committed", "result", "wait", "checkpoint"} else "yellow"
+    colour = "green" if outcome in {"result", "wait"} else "yellow"
     return f"[dim]turn {turn['fence']}[/] [{colour}]{outcome}[/] [dim]{took} pid {turn.get('pid') or '–'}[/]"
 
 

@@ -82,10 +82,8 @@ def parse(body: Any, model: str, output_tokens_max: int) -> ChatCall:
     """
     if not isinstance(body, dict):
         raise OpenAIError(400, "the body must be a JSON object")
-    named = _field(body, "model", str, None)
-    if named is None:
-        raise OpenAIError(400, "you must name a model", param="model", code="missing_required_parameter")
-    if named != model:
+    # Without a name the loaded model is meant: an agent asks for an answer, the fleet decides by which model.
+    if (named := _field(body, "model", str, model)) != model:
         raise OpenAIError(
             404, f"the model {named!r} is not loaded; {model!r} is", param="model", code="model_not_found"
         )

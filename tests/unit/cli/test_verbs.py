@@ -212,21 +212,17 @@ def test_the_demonstration_counts_what_was_committed_twice() -> None:
     """A step that started twice and committed once is fine; one that committed twice is named."""
     turns = [
         {"step": "", "outcome": "lost"},
-        {"step": "", "outcome": "committed"},
-        {"step": "collect", "outcome": "committed"},
+        {"step": "", "outcome": "wait"},
+        {"step": "collect", "outcome": "wait"},
     ]
     shop = {"memory_limit_bytes": 100, "memory_peak_bytes": 100, "oom_kills": 1}
-    good = demo._summary(
-        {"id": "t", "status": "succeeded"}, [{"id": "t", "agent": "a", "turns": turns}], shop, demo.Kills()
-    )
+    good = demo._summary({"id": "t", "status": "succeeded"}, [{"id": "t", "agent": "a", "turns": turns}], shop, [])
     assert (good["turns_committed"], good["turns_lost"], good["committed_twice"], good["limit_held"]) == (
         2,
         1,
         [],
         True,
     )
-    twice = [*turns, {"step": "collect", "outcome": "committed"}]
-    bad = demo._summary(
-        {"id": "t", "status": "succeeded"}, [{"id": "t", "agent": "a", "turns": twice}], shop, demo.Kills()
-    )
+    twice = [*turns, {"step": "collect", "outcome": "wait"}]
+    bad = demo._summary({"id": "t", "status": "succeeded"}, [{"id": "t", "agent": "a", "turns": twice}], shop, [])
     assert bad["committed_twice"] == ["t collect"]
