@@ -44,14 +44,13 @@ class Board:
     def update(self, snapshot: Snapshot, tell: Tell) -> list[dict[str, Any]]:
         """Take a snapshot, tell ``sutazaid`` what it does not know, and return all that holds, as JSON entries."""
         self._detect(snapshot)
-        at = snapshot.at_wall_ms
         if snapshot.status is None:
-            self._own.raise_("SupervisorDown", "sutazaid", "", at)
-        else:
-            self._own.clear("SupervisorDown", "sutazaid")
-            self._told = snapshot.conditions()
-            self._reconcile(tell)
-        return merged(self._told, self._own.active())
+            self._own.raise_("SupervisorDown", "sutazaid", "", snapshot.at_wall_ms)
+            return merged(self._told, self._own.active())
+        self._own.clear("SupervisorDown", "sutazaid")
+        self._told = snapshot.conditions()
+        self._reconcile(tell)
+        return merged(self._told, [])  # what was told just now is in its next answer, with its own beginning
 
     def _detect(self, snapshot: Snapshot) -> None:
         waiting = snapshot.host.pressure_cpu_minute
