@@ -121,11 +121,22 @@ def test_prose_with_a_number_that_is_no_fact_is_dropped(
         assert "> The shop grows by 1.66 MB/s [m1] and" in result["markdown"]
 
 
+def test_repetition_and_a_cut_off_end_are_taken_out(broker: Broker, scripted: type[ScriptedLlm]) -> None:
+    """Of a model that repeats itself and is cut off, the first whole sentences that say something new are kept."""
+    said = "The shop leaks memory. The shop leaks memory again. A restart frees it for a while. The shop is and"
+    broker.llm = scripted(text=said)
+    markdown = broker.ask(AGENT, "draft", {"findings": [LEAK]}).require()["markdown"]
+    assert "\n> The shop leaks memory. A restart frees it for a while.\n" in markdown
+
+
 def test_the_model_is_asked_for_words_only_and_may_be_away(broker: Broker, scripted: type[ScriptedLlm]) -> None:
     """It sees the facts without their numbers; when it is away the report is complete without it."""
     broker.llm = scripted(text="The shop leaks memory and should be mended soon.")
     broker.ask(AGENT, "draft", {"findings": [LEAK]}).require()
     assert broker.llm.asked[0]["messages"][1]["content"] == "- `leaky-shop` grows by …."
+    quote = {"value": "HTTP 503 in 3 ms", "unit": "text", "source": "log:a@1"}
+    broker.ask(AGENT, "draft", {"findings": [finding("`python-0` said {quote}.", quote=quote)]}).require()
+    assert broker.llm.asked[1]["messages"][1]["content"] == "- `python-0` said `…`."
     broker.llm = scripted(error=UnavailableError("away"))
     result = broker.ask(AGENT, "draft", {"findings": [LEAK]}).require()
     assert result["prose"] == "none"

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 PROSE_CHARACTERS_MAX = 600
 _PROSE_CHARACTERS_MIN = 20
+_SENTENCES_MAX = 3
+_FACTS_OF_SECTION_MAX = 2  # more facts make a small model repeat them one by one
+_REPEATED_SHARE = 0.6
 _ROWS_MAX = 60
 _SECTIONS: tuple[tuple[str, str], ...] = (
     ("unhealthy", "What is unhealthy"),
@@ -38,6 +41,8 @@ _EMPTY = {
     "forecast": "No forecast was made.",
     "action": "Nothing to do was found.",
 }
+_SPAN = re.compile(r"`([^`]*)`")
+_MESSAGE = re.compile(r"[0-9].* | .*[0-9]")  # a quotation of more than one word, with a number in it
 _NUMBER_WORDS = re.compile(
     r"\b(zero|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|dozens?|twenty|thirty|forty|fifty|sixty|"
     r"seventy|eighty|ninety|hundreds?|thousands?|millions?|billions?|half|halved|twice|double[ds]?|triple[ds]?|percent)\b",
@@ -93,19 +98,26 @@ def statements(ledger: Ledger, findings: Sequence[Finding]) -> dict[str, list[st
 def accept(prose: str, ledger: Ledger) -> Prose:
     """Take a summary only when each of its numbers is one of the facts; then give it the fact's reference."""
     text = " ".join(re.sub(r"\[m[0-9]+\]|[`#*_|<>\[\]]", " ", prose).split())
+    text = _tidied(text[: PROSE_CHARACTERS_MAX * 4])
     if len(text) < _PROSE_CHARACTERS_MIN:
         return Prose("", "dropped", "it says too little")
-    if len(text) > PROSE_CHARACTERS_MAX:
-        text = text[:PROSE_CHARACTERS_MAX].rpartition(". ")[0]
-        if not text:
-            return Prose("", "dropped", "it is too long")
-        text += "."
     if word := _NUMBER_WORDS.search(text):
         return Prose("", "dropped", f"it holds the number word {word.group()!r}, which no source gave")
     for number in trace.numbers(text):
         if ledger.reference_of(number) is None:
             return Prose("", "dropped", f"it holds the number {number!r}, which no source gave")
     return Prose(_referenced(text, ledger), "language-model", "each of its numbers stands in the facts")
+
+
+def _tidied(text: str) -> str:
+    """Keep the first whole sentences that say something new; a small model repeats itself and is cut off."""
+    kept: list[str] = []
+    for sentence in re.findall(r".+?[.!?](?=\s|$)", text):
+        words = set(sentence.lower().split())
+        new = all(len(words & set(other.lower().split())) < _REPEATED_SHARE * len(words) for other in kept)
+        if new and len(kept) < _SENTENCES_MAX and len(" ".join([*kept, sentence])) <= PROSE_CHARACTERS_MAX:
+            kept.append(sentence.strip())
+    return " ".join(kept)
 
 
 def _referenced(text: str, ledger: Ledger) -> str:
@@ -171,13 +183,14 @@ def brief(written: dict[str, list[str]]) -> str:
     It is to say in words what is the matter; the numbers stand in the report with their sources.
     """
     facts: list[str] = []
-    for section in ("unhealthy", "cause", "impact", "action"):
-        facts += [_without_numbers(sentence) for sentence in written.get(section, [])[:2]]
+    for section in ("unhealthy", "cause", "action"):
+        facts += [_without_numbers(sentence) for sentence in written.get(section, [])[:_FACTS_OF_SECTION_MAX]]
     return "\n".join(f"- {fact}" for fact in facts)[:2_000]
 
 
 def _without_numbers(sentence: str) -> str:
     bare = re.sub(r" ?\[m[0-9]+\]", "", sentence)
+    bare = _SPAN.sub(lambda match: "`…`" if _MESSAGE.search(match.group(1)) else match.group(), bare)
     bare = re.sub(r" \([^()`]*[0-9][^()`]*\)", "", bare)
     for number in trace.numbers(bare):
         bare = bare.replace(number, "…", 1)
