@@ -31,7 +31,7 @@ PATIENCE_S = 90.0
 class Rig:
     """The fleet, and what a test asks of it."""
 
-    def __init__(self, tmp_path: Path, agents: dict[str, str], *, broker: bool = True, uids: bool = False) -> None:
+    def __init__(self, agents: dict[str, str], *, broker: bool = True, uids: bool = False) -> None:
         self.name = f"z{os.getpid()}x{time.monotonic_ns() % 100_000}"
         self.root = Path(f"/tmp/{self.name}")  # noqa: S108 a unix socket's path must be short
         self.environment = {
@@ -47,14 +47,15 @@ class Rig:
         self.process: subprocess.Popen[bytes] | None = None
         self.client: BlockingConnection | None = None
         self.line: socket.socket | None = None
-        self.code = tmp_path / "agents"
+        self.code = self.root / "agents"  # not pytest's folder: every pytest that starts closes that to other users
         self.pids: set[int] = set()
 
     def __enter__(self) -> Self:
         for folder in (self.paths.logs, self.paths.run, self.code):
             folder.mkdir(parents=True)
-        for folder in (self.root, self.paths.run):
-            folder.chmod(0o755)
+        for folder in (self.root, self.code, *self.paths.logs.parents, *self.paths.run.parents, self.paths.run):
+            if folder.is_relative_to(self.root):
+                folder.chmod(0o755)
         try:
             self._start()
         except BaseException:
@@ -72,7 +73,7 @@ class Rig:
         self.process = subprocess.Popen(
             [*arguments, *(["broker"] if self.with_broker else [])], env=self.environment, stdout=log, stderr=log
         )
-        self.wait(self.paths.supervisor_socket.exists, "sutazaid.sock")
+        self.wait(self._line_is_open, "sutazaid.sock")
         self.wait(lambda: self.events("register", worker="python-0"), "python-0")
         if self.with_broker:
             self.client = self.connect()
@@ -118,11 +119,19 @@ class Rig:
             self.client.close()
         self.client = self.connect()
 
+    def _line_is_open(self) -> bool:
+        line = socket.socket(socket.AF_UNIX)
+        try:
+            line.connect(str(self.paths.supervisor_socket))
+        except OSError:
+            line.close()
+            return False
+        self.line = line
+        return True
+
     def ask(self, **message: Any) -> dict[str, Any]:
         """Say a line to the fake sutazaid."""
-        if self.line is None:
-            self.line = socket.socket(socket.AF_UNIX)
-            self.line.connect(str(self.paths.supervisor_socket))
+        assert self.line is not None
         self.line.sendall(json.dumps({"id": 1, **message}).encode() + b"\n")
         data = b""
         while not data.endswith(b"\n"):
@@ -187,11 +196,12 @@ class Rig:
         return turns
 
     def wait_for_turn(self, task: str) -> dict[str, Any]:
-        """Wait until a task's turn runs; gives the instance's facts."""
+        """Wait until a task's turn runs; gives the task, with the ``pid`` of its instance."""
         assert self.client is not None
         client = self.client
         self.wait(lambda: client.request({"t": "get", "task": task}, 60)["task"]["status"] == "leased", "a lease")
-        return self.live()[0]
+        found: dict[str, Any] = client.request({"t": "get", "task": task}, 60)["task"]
+        return found
 
     def logs(self) -> str:
         """All logs, for a failure's message."""

@@ -34,6 +34,7 @@ PATIENCE_S = 60.0
 _COMMIT_TIMEOUT_S = 20.0
 _COMMIT_GRACE_S = 2.0
 _LEAVE_TIMEOUT_S = 2.0
+_LAST_LOOK_S = 0.1
 _KEEP_MS_MIN = 50  # it was woken for a task: the broker gets the time to hand it over
 _PROTOCOL_ERRORS_MAX = 3
 PARENT_SIGNAL = signal.SIGUSR1
@@ -101,8 +102,20 @@ class Instance:
             except ProtocolError as error:
                 self._log.error("the broker's message makes no sense", error=str(error))
                 self._link.drop()
-        self._may_leave(_LEAVE_TIMEOUT_S)
+        self._finish()
         return 0
+
+    def _finish(self) -> None:
+        """Leave on request; a turn that the broker had handed over meanwhile is done first."""
+        try:
+            while not self._may_leave(_LEAVE_TIMEOUT_S):
+                message = self._watcher.arrived.popleft() if self._watcher.arrived else self._link.receive(_LAST_LOOK_S)
+                if message is None:
+                    return
+                if message["t"] == "turn":
+                    self._turn(read_turn(message))
+        except (UnavailableError, ProtocolError):
+            return
 
     def _prepare(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -164,10 +177,6 @@ class Instance:
             reply = self._link.request({"t": "hibernate"}, timeout_s)
         except RefusedError:
             return self._watcher.drain
-        except (ProtocolError, UnavailableError):
-            if self._watcher.drain:
-                return True
-            raise
         return bool(reply["t"] == "bye")
 
     def _turn(self, turn: Turn) -> None:
