@@ -187,7 +187,7 @@ def test_guard_and_sutazaid_killed_a_new_up_adopts(own: OwnSutazaid) -> None:
 
 
 def test_a_stop_survives_sutazaids_death(own: OwnSutazaid) -> None:
-    """The wish to stop is on disk: a sutazaid that is killed while stopping is followed by one that goes on stopping."""
+    """The wish to stop is on disk: a sutazaid killed while stopping is followed by one that goes on stopping."""
     own.up(own.plan(own.shell("slow", "trap '' TERM; while :; do sleep 0.05; done", stop_grace_ms=2_000)))
     guard, pid, sutazaid = own.guard_pid(), own.process("slow")["pid"], own.sutazaid_pid()
     peer = own.peer()

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sutazai.supervisor.facts import Facts, ProcessFacts
     from sutazai.supervisor.instances import Instances
     from sutazai.supervisor.keeper import Keeper
+    from sutazai.supervisor.listeners import Listeners
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,9 @@ def lives(groups: Groups, facts: ProcessFacts) -> bool:
     return facts.pid in groups.pids(facts.cgroup)
 
 
-def adopt(facts: Facts, plan: PlanFile, cells: Cells, keeper: Keeper, instances: Instances) -> Adopted:
+def adopt(
+    facts: Facts, plan: PlanFile, cells: Cells, keeper: Keeper, instances: Instances, listeners: Listeners
+) -> Adopted:
     """Take over all that lives and is known; end all that lives and is not."""
     processes, changed = [], []
     for name, known in facts.processes.items():
@@ -59,6 +62,7 @@ def adopt(facts: Facts, plan: PlanFile, cells: Cells, keeper: Keeper, instances:
         unit.last_exit = known.last_exit
         if known.cgroup == unit.group and lives(cells.groups, known):
             keeper.adopt(unit, known)
+            listeners.recover(unit.spec, unit.pid)
             processes.append(name)
             if known.spec != spec_digest(unit.spec):
                 changed.append(name)

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 from sutazai.errors import HostError
 from sutazai.host import ports
+from sutazai.host.pidfd import get_descriptor, open_pidfd
+from sutazai.supervisor.journal import say
 
 if TYPE_CHECKING:
     from sutazai.supervisor.contract import Listen, Process
@@ -49,6 +51,30 @@ class Listeners:
             found.setdefault(listen.name, []).append(listening.fileno())
         return found
 
+    def recover(self, process: Process, pid: int) -> None:
+        """Copy sockets that nobody keeps any more out of the living process that was handed them.
+
+        Needed when guard and ``sutazaid`` died together. What cannot be had is bound anew at the next restart.
+        """
+        wanted = {key_of(listen) for listen in process.listen} - set(self._store.names())
+        pidfd = open_pidfd(pid) if wanted else None
+        if pidfd is None:
+            return
+        try:
+            for entry in list(Path(f"/proc/{pid}/fd").iterdir()):
+                if wanted and str(entry.readlink()).startswith("socket:"):
+                    copy = socket.socket(fileno=get_descriptor(pidfd, int(entry.name)))
+                    key = _key_of_socket(copy)
+                    if key in wanted:
+                        wanted.discard(key)
+                        self._store.put(key, copy)
+                    else:
+                        copy.close()
+        except OSError as error:
+            say(f"cannot take the sockets of {process.name} back: {error.strerror}", "warning")
+        finally:
+            os.close(pidfd)
+
     def drop(self, listens: list[Listen]) -> None:
         """Close sockets that no process of the plan needs any more; unix sockets leave no file behind."""
         for listen in listens:
@@ -67,6 +93,14 @@ class Listeners:
 def key_of(listen: Listen) -> str:
     """Name of a socket at the guard: its address, so that a plan may hand it to another process."""
     return f"unix:{listen.path}" if listen.path else f"tcp:{listen.host}:{listen.port}"
+
+
+def _key_of_socket(found: socket.socket) -> str:
+    """Name a socket by its address; empty when it does not listen."""
+    if not found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        return ""
+    address = found.getsockname()
+    return f"unix:{address}" if found.family == socket.AF_UNIX else f"tcp:{address[0]}:{address[1]}"
 
 
 def bind(listen: Listen) -> socket.socket:

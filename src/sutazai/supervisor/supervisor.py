@@ -117,7 +117,7 @@ class Supervisor:
         self._alarms.clear("Unguarded", self._plan.fleet)
         self._alarms.clear("Draining", self._plan.fleet)
         self._watch.take_over()
-        found = adopt(facts, self._plan, self._cells, self._keeper, self._instances)
+        found = adopt(facts, self._plan, self._cells, self._keeper, self._instances, self._listeners)
         for name in found.changed:
             self._keeper.restart(name)
         self._listeners.keep_only([listen for spec in self._plan.processes for listen in spec.listen])
