@@ -138,6 +138,11 @@ class TaskClient:
         found: list[dict[str, Any]] = self._request(request)["tasks"]
         return found
 
+    def state(self, agent: str, session: str) -> dict[str, Any] | None:
+        """What an agent has committed in a session; ``None`` before its first commit."""
+        found: dict[str, Any] | None = self._request({"t": "state", "agent": agent, "session": session})["state"]
+        return found
+
     def stats(self) -> dict[str, Any]:
         """The broker's numbers: ``queues``, ``totals``, ``latency``, ``store``."""
         return self._request({"t": "stats"})

@@ -347,12 +347,14 @@ def test_tasks_are_given_asked_for_and_listed(broker: Broker) -> None:
         "tree": [{"t": "tree", "tasks": [done]}],
         "list": [{"t": "list", "tasks": [done]}],
         "stats": [{"t": "stats", "queues": {}, "totals": {}}],
+        "state": [{"t": "state", "state": {"n": 1}, "state_version": 2}],
     }
     with TaskClient(FLEET) as client:
         assert client.submit([{"agent": "a", "skill": "s", "input": {}}])[0]["id"] == "t_1"
         assert client.get("t_1") == client.wait("t_1") == client.cancel("t_1") == done
         assert client.tree("t_1") == client.list(status="dead", limit=5) == [done]
         assert client.stats()["totals"] == {}
+        assert client.state("a", "s") == {"n": 1}
     listing = next(message for message in broker.asked if message["t"] == "list")
     assert {"status": "dead", "limit": 5}.items() <= listing.items()
     assert "agent" not in listing
