@@ -1,0 +1,425 @@
+"""The broker's decisions, one by one, without sockets: peers that record, a clock that is turned by hand."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections import deque
+from typing import Any
+
+import msgspec
+import pytest
+
+from sutazai.bus.broker import Broker
+from sutazai.bus.clock import BrokerClock
+from sutazai.bus.directory import Directory
+from sutazai.bus.group import run_group, settle
+from sutazai.bus.options import Options
+from sutazai.store.sqlite import SqliteStore
+from sutazai.testing.manual_clock import ManualClock
+from sutazai.wire.planfacts import AgentFacts
+
+
+class Peer:
+    """One end of a wire: keeps what the broker says."""
+
+    def __init__(self, pid: int = 1, uid: int | None = None) -> None:
+        self.pid, self.uid = pid, os.geteuid() if uid is None else uid
+        self.heard: deque[dict[str, Any]] = deque()
+        self.closed = False
+
+    def send(self, message: dict[str, Any]) -> None:
+        self.heard.append(msgspec.json.decode(msgspec.json.encode(message)))
+
+    def close(self) -> None:
+        self.closed = True
+
+    def kinds(self) -> list[str]:
+        """Types of what was heard; forgets it."""
+        found = [message["t"] for message in self.heard]
+        self.heard.clear()
+        return found
+
+
+class Rig:
+    """A broker with everything around it."""
+
+    def __init__(self, *, is_open: bool = True, agents: dict[str, AgentFacts] | None = None) -> None:
+        self.clock = ManualClock()
+        self.store = SqliteStore(None)
+        self.asked: list[dict[str, Any]] = []
+        self.answers: list[Any] = []
+        self.start(is_open=is_open, agents=agents)
+
+    def start(self, *, is_open: bool = True, agents: dict[str, AgentFacts] | None = None) -> None:
+        """Start a broker (again)."""
+        self.broker_clock = BrokerClock(self.clock, self.store.reading(), "boot")
+        self.broker = Broker(
+            self.store, self.broker_clock, Directory(agents), Options(open=is_open),
+            rng=random.Random(1), supervisor=self.supervise,  # noqa: S311 no secret
+        )  # fmt: skip
+
+    def supervise(self, request: dict[str, Any], answered: Any) -> bool:
+        """Be ``sutazaid``."""
+        self.asked.append(request)
+        self.answers.append(answered)
+        return True
+
+    def settle(self) -> None:
+        """Run groups until nothing is left."""
+        while self.broker.journal.pending or self.broker.has_work():
+            group = run_group(self.store, self.broker_clock, self.broker.journal.take(), self.broker.hooks)
+            self.store.commit(self.broker_clock.reading())
+            self.broker.committed(group)
+            settle(group)
+
+    def pass_time(self, milliseconds: int) -> None:
+        """Turn the clock, with all its ticks."""
+        until_ms = self.broker_clock.now_ms() + milliseconds
+        while (left := until_ms - self.broker_clock.now_ms()) > 0:
+            self.clock.advance(min(left, max(1, self.broker.next_tick_ms() - self.broker_clock.now_ms())))
+            self.broker.tick()
+            self.settle()
+
+    def client(self) -> tuple[Peer, Any]:
+        """Connect a client."""
+        return self.connect({"t": "hello", "v": 1, "role": "client", "name": "c"})
+
+    def instance(self, agent: str, ticket: str, **fields: Any) -> tuple[Peer, Any]:
+        """Connect an instance."""
+        hello = {"t": "hello", "v": 1, "role": "instance", "agent": agent, "ticket": ticket, "token": "s", "pid": 1}
+        return self.connect({**hello, **fields})
+
+    def connect(self, hello: dict[str, Any]) -> tuple[Peer, Any]:
+        """Connect somebody."""
+        peer = Peer()
+        session = self.broker.connected(peer)
+        self.broker.received(session, hello)
+        self.settle()
+        return peer, session
+
+    def say(self, session: Any, message: dict[str, Any]) -> None:
+        """Say something and let it be done."""
+        self.broker.received(session, message)
+        self.settle()
+
+    def submit(self, agent: str = "a", **fields: Any) -> str:
+        """Submit a task."""
+        peer, session = self.client()
+        self.say(session, {"t": "submit", "id": 1, "tasks": [{"agent": agent, "skill": "do", **fields}]})
+        answer = peer.heard.pop()
+        assert answer["t"] == "accepted", answer
+        name: str = answer["tasks"][0]["id"]
+        return name
+
+    def status(self, task: str) -> str:
+        """Status of a task."""
+        row = self.store._connection.execute("SELECT status FROM tasks WHERE id = ?", (task,)).fetchone()
+        return ("queued", "leased", "waiting", "succeeded", "failed", "dead", "cancelled", "expired")[row[0]]
+
+
+@pytest.fixture
+def rig() -> Rig:
+    """A broker that is open, with ``sutazaid`` there."""
+    made = Rig()
+    made.broker.linked(up=True)
+    return made
+
+
+def told(rig: Rig, session: Any, turn: dict[str, Any], **fields: Any) -> None:
+    """Commit a turn."""
+    rig.say(session, {"t": "commit", "id": 5, "task": turn["task"]["id"], "fence": turn["fence"],
+                      "outcome": "result", **fields})  # fmt: skip
+
+
+def test_a_pull_is_one_credit(rig: Rig) -> None:
+    """Two pulls and a repeated commit never bring a second turn to an instance that runs one."""
+    peer, session = rig.instance("a", "k1")
+    rig.say(session, {"t": "pull"})
+    rig.say(session, {"t": "pull"})
+    for _ in range(4):
+        rig.submit()
+    turns = [message for message in peer.heard if message["t"] == "turn"]
+    assert len(turns) == 1
+    for _ in range(2):
+        rig.broker.received(session, {"t": "commit", "id": 5, "task": turns[0]["task"]["id"], "fence": 1,
+                                      "outcome": "result", "pull": True})  # fmt: skip
+    rig.settle()
+    assert [message["t"] for message in peer.heard].count("turn") == 2
+
+
+def test_a_commit_and_the_next_claim_share_one_group(rig: Rig) -> None:
+    """``pull`` in a commit is matched in the same transaction, and the answer comes before the turn."""
+    peer, session = rig.instance("a", "k1")
+    rig.say(session, {"t": "pull"})
+    rig.submit()
+    rig.submit()
+    turn = peer.heard.pop()
+    peer.heard.clear()
+    groups = rig.broker.meters.totals.groups
+    told(rig, session, turn, pull=True)
+    assert rig.broker.meters.totals.groups == groups + 1
+    assert peer.kinds() == ["committed", "turn"]
+
+
+def test_a_closed_socket_waits_a_moment_for_the_word_whose_fault_it_was(rig: Rig) -> None:
+    """An exit that is not the agent's own gives the attempt back; without a word it counts."""
+    for own, attempt in ((False, 1), (None, 2)):
+        task = rig.submit()
+        peer, session = rig.instance("a", f"k{own}")
+        rig.say(session, {"t": "pull"})
+        assert peer.heard.pop()["t"] == "turn"
+        rig.broker.disconnected(session)
+        rig.settle()
+        assert rig.status(task) == "leased"
+        if own is None:
+            rig.pass_time(1_000)
+        else:
+            rig.broker.told({"push": "exit", "ticket": f"k{own}", "agent": "a", "reason": "oom", "own": own})
+            rig.settle()
+        rig.pass_time(1_000)
+        peer, session = rig.instance("a", f"again{own}")
+        rig.say(session, {"t": "pull"})
+        turn = peer.heard.pop()
+        assert turn["task"]["attempt"] == attempt
+        told(rig, session, turn)
+
+
+def test_without_sutazaid_a_closed_socket_ends_the_lease_at_once() -> None:
+    """Nobody could say whose fault it was, so it is not waited for."""
+    rig = Rig()
+    task = rig.submit()
+    _, session = rig.instance("a", "k1")
+    rig.say(session, {"t": "pull"})
+    rig.broker.disconnected(session)
+    rig.settle()
+    assert rig.status(task) == "queued"
+
+
+def test_an_instance_keeps_its_turn_over_a_restart_of_the_broker(rig: Rig) -> None:
+    """It comes back with the turn it holds, commits it, and nobody else got it meanwhile."""
+    task = rig.submit()
+    peer, session = rig.instance("a", "k1")
+    rig.say(session, {"t": "pull"})
+    turn = peer.heard.pop()
+    rig.start()
+    rig.broker.linked(up=True)
+    rig.pass_time(1_000)
+    assert rig.status(task) == "leased"
+    peer, session = rig.instance("a", "k1", held={"task": task, "fence": turn["fence"]})
+    rig.pass_time(Options().reattach_ms + 100)
+    told(rig, session, turn)
+    assert (peer.heard.pop()["status"], rig.status(task)) == ("succeeded", "succeeded")
+
+
+def test_an_instance_that_does_not_come_back_loses_its_turn(rig: Rig) -> None:
+    """After the grace the turn is given back as an infrastructure loss; the late one is told to stop."""
+    task = rig.submit()
+    _, session = rig.instance("a", "k1")
+    rig.say(session, {"t": "pull"})
+    rig.start()
+    rig.pass_time(Options().reattach_ms + 300)
+    assert rig.status(task) == "queued"
+    row = rig.store._connection.execute("SELECT attempt, losses FROM tasks WHERE id = ?", (task,)).fetchone()
+    assert row == (0, 1)
+    peer, _ = rig.instance("a", "k1", held={"task": task, "fence": 1})
+    assert peer.kinds() == ["welcome", "cancel"]
+
+
+def test_an_instance_that_comes_back_without_its_turn_gives_it_back_at_once(rig: Rig) -> None:
+    """The turn was sent and never arrived: that is nobody's failure."""
+    task = rig.submit()
+    _, session = rig.instance("a", "k1")
+    rig.say(session, {"t": "pull"})
+    rig.instance("a", "k1")
+    assert rig.status(task) == "queued"
+    assert rig.store._connection.execute("SELECT attempt, losses FROM tasks").fetchone() == (0, 1)
+
+
+def test_silence_ends_a_lease_and_then_the_process(rig: Rig) -> None:
+    """No heartbeat for a lease: the turn is lost, the instance is told, and killed when it does not answer."""
+    task = rig.submit()
+    peer, session = rig.instance("a", "k1")
+    rig.say(session, {"t": "pull"})
+    peer.kinds()
+    rig.pass_time(Options().lease_ms - 1_000)
+    rig.say(session, {"t": "heartbeat", "task": task, "fence": 1})
+    assert peer.kinds() == ["lease"]
+    rig.pass_time(Options().lease_ms - 1_000)
+    assert rig.status(task) == "leased"
+    rig.pass_time(2_000)
+    assert rig.status(task) == "queued"
+    assert "cancel" in peer.kinds()
+    rig.pass_time(Options().cancel_grace_ms + 500)
+    assert [request["ticket"] for request in rig.asked if request["op"] == "kill"] == ["k1"]
+
+
+def test_a_broker_that_stood_still_blames_nobody(rig: Rig) -> None:
+    """When the whole machine paused, heartbeats that wait in the sockets are read before leases end."""
+    task = rig.submit()
+    _, session = rig.instance("a", "k1")
+    rig.say(session, {"t": "pull"})
+    rig.clock.advance(60_000)
+    rig.broker.tick()
+    rig.settle()
+    assert rig.status(task) == "leased"
+
+
+def test_a_hung_skill_is_stopped_and_then_killed_at_its_deadline(rig: Rig) -> None:
+    """Past the deadline the turn is expired and fenced; an instance that answers is left alone, a deaf one is not."""
+    for deaf in (False, True):
+        rig.asked.clear()
+        task = rig.submit(deadline_ms=1_000)
+        peer, session = rig.instance("a", f"k{deaf}")
+        rig.say(session, {"t": "pull"})
+        turn = peer.heard.pop()
+        rig.pass_time(1_100)
+        assert rig.status(task) == "expired"
+        assert peer.heard[-1] == {"t": "cancel", "task": task, "fence": turn["fence"]}
+        if not deaf:
+            told(rig, session, turn)
+            assert peer.heard[-1]["code"] == "fenced"
+        rig.pass_time(Options().cancel_grace_ms + 500)
+        assert [r["ticket"] for r in rig.asked if r["op"] == "kill"] == (["kTrue"] if deaf else [])
+        rig.broker.disconnected(session)
+
+
+def test_demand_asks_for_what_is_missing_and_again_after_a_pause() -> None:
+    """Two due tasks, one free instance: one more is asked for, with growing pauses, at once when there is room."""
+    agents = {"a": AgentFacts("a", "m", instances_max=3, skills=[{"name": "do"}])}
+    rig = Rig(agents=agents)
+    rig.broker.linked(up=True)
+    rig.submit()
+    wakes = [request for request in rig.asked if request["op"] == "wake"]
+    assert wakes == [{"op": "wake", "agent": "a", "want": 1}]
+    rig.answers[rig.asked.index(wakes[0])]({"ok": True, "status": "wait", "why": "the pool is full"})
+    rig.asked.clear()
+    rig.pass_time(250)
+    assert [request for request in rig.asked if request["op"] == "wake"] == []
+    rig.broker.told({"push": "room", "agent": "a"})
+    assert [request["want"] for request in rig.asked if request["op"] == "wake"] == [1]
+    peer, session = rig.client()
+    rig.say(session, {"t": "list", "id": 1})
+    assert peer.heard.pop()["tasks"][0]["status"] == "queued"
+    assert rig.broker.demand.why("a") == "the pool is full"
+
+
+def test_an_instance_on_its_way_is_not_asked_for_twice() -> None:
+    """A ticket that was announced counts until it is connected, gone or late."""
+    rig = Rig(is_open=False, agents={"a": AgentFacts("a", "m", instances_max=3, skills=[{"name": "do"}])})
+    rig.broker.linked(up=True)
+    ticket = {"push": "ticket", "ticket": "k1", "agent": "a", "token": "s", "uid": os.geteuid(), "pid": 1}
+    rig.broker.told(ticket)
+    rig.submit()
+    assert [request for request in rig.asked if request["op"] == "wake"] == []
+    rig.submit()
+    assert [request["want"] for request in rig.asked if request["op"] == "wake"] == [1]
+
+
+def test_a_hello_may_come_before_its_ticket() -> None:
+    """It is kept for a time; a wrong token, uid or process is turned away at once."""
+    rig = Rig(is_open=False)
+    peer, _ = rig.instance("a", "k1")
+    assert peer.kinds() == []
+    ticket = {"push": "ticket", "ticket": "k1", "agent": "a", "token": "s", "uid": os.geteuid(), "pid": 1}
+    rig.broker.told(ticket)
+    assert peer.kinds() == ["welcome"]
+    for wrong in ({"token": "x"}, {"agent": "b"}, {"ticket": "k2"}):
+        peer, _ = rig.instance(**{"agent": "a", "ticket": "k1", **wrong})
+        rig.pass_time(Options().ticket_wait_ms + 500)
+        assert (peer.kinds(), peer.closed) == (["error"], True), wrong
+
+
+def test_a_stranger_is_no_client(rig: Rig) -> None:
+    """Only root and the broker's own user may submit."""
+    peer = Peer(uid=54_321)
+    session = rig.broker.connected(peer)
+    rig.broker.received(session, {"t": "hello", "v": 1, "role": "client", "name": "x"})
+    assert (peer.heard.pop()["code"], peer.closed, session.role) == ("protocol", True, "")
+
+
+def test_unknown_names_come_back_with_near_ones() -> None:
+    """An agent or skill that does not exist is refused, with what was probably meant."""
+    rig = Rig(agents={"health-monitor": AgentFacts("health-monitor", "m", skills=[{"name": "report"}])})
+    peer, session = rig.client()
+    for agent, skill, near in (("health-monitr", "report", "health-monitor"), ("health-monitor", "reprot", "report")):
+        rig.say(session, {"t": "submit", "id": 1, "tasks": [{"agent": agent, "skill": skill}]})
+        answer = peer.heard.pop()
+        assert answer["code"] == "not-found"
+        assert f"did you mean {near}?" in answer["detail"]
+
+
+def test_emitting_to_nobody_fails_the_turn_for_good() -> None:
+    """A child for an agent that does not exist would never end, so its parent is told."""
+    rig = Rig(agents={"a": AgentFacts("a", "m", skills=[{"name": "do"}])})
+    task = rig.submit()
+    peer, session = rig.instance("a", "k1")
+    rig.say(session, {"t": "pull"})
+    told(rig, session, peer.heard.pop(), emits=[{"id": "c1", "agent": "nobody", "skill": "do"}])
+    assert (peer.heard.pop()["status"], rig.status(task)) == ("failed", "failed")
+
+
+def test_a_commit_that_is_not_well_formed_fails_its_turn(rig: Rig) -> None:
+    """It would be malformed the next time too; a message without task and token is only refused."""
+    task = rig.submit()
+    peer, session = rig.instance("a", "k1")
+    rig.say(session, {"t": "pull"})
+    rig.say(session, {"t": "commit", "id": 1, "outcome": "result"})
+    assert peer.heard.pop()["code"] == "invalid-input"
+    rig.say(session, {"t": "commit", "id": 2, "task": task, "fence": 1, "outcome": "odd", "pull": True})
+    assert (peer.heard.pop()["status"], rig.status(task)) == ("failed", "failed")
+
+
+def test_draining_leases_nothing_more(rig: Rig) -> None:
+    """Instances are sent home, their turns may finish, new tasks stay queued, leaving is always agreed."""
+    first, second = rig.submit(), rig.submit()
+    peer, session = rig.instance("a", "k1")
+    rig.say(session, {"t": "pull"})
+    turn = peer.heard.pop()
+    rig.broker.told({"push": "drain"})
+    assert peer.kinds()[-1] == "drain"
+    told(rig, session, turn, pull=True)
+    assert (rig.status(first), rig.status(second)) == ("succeeded", "queued")
+    rig.say(session, {"t": "hibernate", "id": 3})
+    assert peer.heard.pop()["t"] == "bye"
+
+
+def test_a_wait_ends_with_its_time(rig: Rig) -> None:
+    """Who waits gets the task as it is when the time is over, once."""
+    task = rig.submit()
+    peer, session = rig.client()
+    peer.kinds()
+    rig.say(session, {"t": "wait", "id": 4, "task": task, "timeout_ms": 500})
+    assert peer.kinds() == []
+    rig.pass_time(1_000)
+    assert [(m["t"], m["re"], m["task"]["status"]) for m in peer.heard] == [("task", 4, "queued")]
+
+
+def test_clients_that_leave_are_forgotten(rig: Rig) -> None:
+    """Their waits and watches cost nothing after them."""
+    task = rig.submit()
+    _, session = rig.client()
+    rig.say(session, {"t": "wait", "id": 4, "task": task})
+    rig.say(session, {"t": "watch", "id": 5, "task": task})
+    assert len(rig.broker.watches) == 1
+    rig.broker.disconnected(session)
+    assert (len(rig.broker.watches), session.waits) == (0, 0)
+
+
+def test_who_says_nothing_is_sent_away(rig: Rig) -> None:
+    """A connection without a hello is closed after a time."""
+    peer = Peer()
+    rig.broker.connected(peer)
+    rig.pass_time(11_000)
+    assert peer.closed
+
+
+def test_statistics_are_one_picture(rig: Rig) -> None:
+    """Queues, totals, latencies and the store, as the wire's table names them."""
+    rig.submit()
+    peer, session = rig.client()
+    rig.say(session, {"t": "stats", "id": 9})
+    found = peer.heard.pop()
+    assert found["queues"]["a"] == {"queued": 1, "leased": 0, "waiting": 0, "dead": 0, "ready": 1}
+    assert (found["totals"]["accepted"], found["latency"]["accept"]["count"]) == (1, 1)
+    assert {"bytes", "wal_bytes", "commit_ms_p50"} <= set(found["store"])
