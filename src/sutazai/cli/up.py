@@ -6,6 +6,8 @@ Steps: read the manifest, fetch the model when it is missing, compile and prove 
 
 from __future__ import annotations
 
+import contextlib
+import os
 import subprocess
 import sys
 import time
@@ -21,6 +23,7 @@ from sutazai.cli.output import console, note, print_json
 from sutazai.cli.plan import DEFAULT_MANIFEST, ManifestArgument
 from sutazai.client import SupervisorClient
 from sutazai.errors import UnavailableError
+from sutazai.ids import new_token
 from sutazai.paths import FleetPaths
 
 if TYPE_CHECKING:
@@ -79,10 +82,19 @@ def _fetch_model(model: str, *, as_json: bool) -> None:
 
 def _compile(manifest: Path, paths: FleetPaths, *, as_json: bool) -> tuple[Path | None, int]:
     paths.state.mkdir(parents=True, exist_ok=True, mode=0o755)
+    _make_token(paths.token)
     out = paths.state / "plan.next.json"
     command = [sys.executable, "-m", "sutazai.control.compile", str(manifest), "--out", str(out)]
     done = subprocess.run(command, check=False, stdout=subprocess.DEVNULL if as_json else None)
     return (out, OK) if done.returncode == 0 else (None, done.returncode)
+
+
+def _make_token(path: Path) -> None:
+    """Make the secret for writes over HTTP, once; only its owner can read it."""
+    with contextlib.suppress(FileExistsError):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(new_token() + "\n")
 
 
 def _hand_over(paths: FleetPaths, plan: Path) -> None:
