@@ -74,7 +74,7 @@ def parse(body: Any, model: str, output_tokens_max: int) -> ChatCall:
 
     Args:
         body: decoded JSON.
-        model: the one that is loaded; another one is refused.
+        model: the one that is loaded: meant when none is named; another one is refused.
         output_tokens_max: bound of ``max_tokens``.
 
     Raises:

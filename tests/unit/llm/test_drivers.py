@@ -51,6 +51,10 @@ def test_smallest_values_fit_their_schemas() -> None:
             "d": {"const": None},
         },
     }
+    nested = {"$ref": "#/$defs/Hue", "$defs": {"Hue": {"anyOf": [{"enum": ["red"]}, {"type": "null"}]}}}
+    assert smallest(nested) == "red"
+    with pytest.raises(BadRequestError):
+        smallest({"$ref": "#/$defs/Loop", "$defs": {"Loop": {"$ref": "#/$defs/Loop"}}})
     assert smallest(schema) == {"a": [3, 3], "b": "x", "c": "xx", "d": None}
 
 

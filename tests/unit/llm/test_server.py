@@ -133,9 +133,10 @@ def test_a_wrong_field_is_named(bench: Bench, change: dict[str, Any], param: str
 
 
 def test_another_model_is_404(bench: Bench) -> None:
-    """A model that is not loaded is told with the one that is."""
+    """A model that is not loaded is told with the one that is; no name means that one."""
     response = bench.client.post("/v1/chat/completions", json={**body(), "model": "gpt-9"})
     assert (response.status_code, response.json()["error"]["code"]) == (404, "model_not_found")
+    assert bench.client.post("/v1/chat/completions", json={**body(), "model": None}).json()["model"] == "scripted"
     assert bench.client.get("/v1/models/gpt-9").status_code == 404
     assert bench.client.get("/v1/models/scripted").json()["id"] == "scripted"
     assert [model["id"] for model in bench.client.get("/v1/models").json()["data"]] == ["scripted"]

@@ -93,22 +93,40 @@ def _pieces(text: str) -> list[str]:
     return re.findall(r"\S+\s*|\s+", text)
 
 
-def smallest(schema: dict[str, Any], depth: int = 0) -> Any:
-    """Build a small value that fits a plain JSON schema (no references, no patterns)."""
+def smallest(schema: dict[str, Any], root: dict[str, Any] | None = None, depth: int = 0) -> Any:
+    """Build a small value that fits a plain JSON schema (local references, the first of alternatives; no patterns)."""
+    root = root if root is not None else schema
     if depth > DEPTH_MAX:
         raise BadRequestError("this schema is nested too deeply")
+
+    def inner(part: dict[str, Any]) -> Any:
+        return smallest(part, root, depth + 1)
+
+    if "$ref" in schema:
+        return inner(_target(schema["$ref"], root))
+    for several in ("anyOf", "oneOf", "allOf"):
+        if schema.get(several):
+            return inner(schema[several][0])
     if "const" in schema:
         return schema["const"]
     if schema.get("enum"):
         return schema["enum"][0]
     kind = schema.get("type", "object")
     if kind == "object":
-        wanted = schema.get("required", [])
         fields = schema.get("properties", {})
-        return {name: smallest(fields.get(name, {}), depth + 1) for name in wanted}
+        return {name: inner(fields.get(name, {})) for name in schema.get("required", [])}
     if kind == "array":
-        return [smallest(schema.get("items", {}), depth + 1)] * schema.get("minItems", 0)
+        return [inner(schema.get("items", {}))] * schema.get("minItems", 0)
     if kind == "string":
         return "x" * schema.get("minLength", 1)
     values = {"integer": schema.get("minimum", 0), "number": schema.get("minimum", 0), "boolean": False}
     return values.get(kind)
+
+
+def _target(reference: str, root: dict[str, Any]) -> dict[str, Any]:
+    found: Any = root
+    for part in reference.removeprefix("#/").split("/"):
+        found = found.get(part) if isinstance(found, dict) else None
+    if not isinstance(found, dict):
+        raise BadRequestError(f"the schema has no {reference}")
+    return found
