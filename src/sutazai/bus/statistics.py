@@ -12,7 +12,7 @@ _FIRST_MS = 0.001
 
 
 class Histogram:
-    """Durations in buckets that grow by a fourth of a doubling; a quantile is exact to 9 %."""
+    """Durations in buckets that grow by a fourth of a doubling; a quantile is at most 19 % too high."""
 
     __slots__ = ("_counts", "count", "max_ms")
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from sutazai.errors import FencedError, InvalidInputError, NotFoundError, QueueFullError, RefusedError
+from sutazai.errors import FencedError, InternalError, InvalidInputError, NotFoundError, QueueFullError, RefusedError
 from sutazai.limits import (
     EMITS_PER_TURN_MAX,
     EVENTS_PER_TASK_MAX,
@@ -67,8 +67,12 @@ class StoreContract:
     now_ms: int
 
     def make_store(self) -> Store:
-        """Give a new, empty store."""
-        raise NotImplementedError
+        """Give a new, empty store; each driver's subclass does.
+
+        Raises:
+            InternalError: this one does not.
+        """
+        raise InternalError(f"{type(self).__name__} does not say how to make its store")
 
     def setup_method(self) -> None:
         """Start with an empty store."""
