@@ -117,10 +117,8 @@ def smallest(schema: dict[str, Any], root: dict[str, Any] | None = None, depth: 
         return {name: inner(fields.get(name, {})) for name in schema.get("required", [])}
     if kind == "array":
         return [inner(schema.get("items", {}))] * schema.get("minItems", 0)
-    if kind == "string":
-        return "x" * schema.get("minLength", 1)
-    values = {"integer": schema.get("minimum", 0), "number": schema.get("minimum", 0), "boolean": False}
-    return values.get(kind)
+    least = schema.get("minimum", 0)
+    return {"string": "x" * schema.get("minLength", 1), "integer": least, "number": least, "boolean": False}.get(kind)
 
 
 def _target(reference: str, root: dict[str, Any]) -> dict[str, Any]:
