@@ -166,7 +166,7 @@ class PageRoutes:
         return round(time.monotonic() - self._started_s, 3)
 
 
-_DOWN = frozenset({"stopped", "failed", "exited", "crashed", "backoff"})
+_DOWN = frozenset({"waiting", "backoff", "stopped", "done"})
 
 
 def _awake(usage: Usage) -> str:

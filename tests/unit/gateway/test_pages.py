@@ -26,8 +26,8 @@ def status(at_wall_ms: int = 0, cpu_usec: int = 2_000_000) -> dict[str, Any]:
             {**instance, "ticket": "k_2", "cpu_usec": 0, "started_wall_ms": now - 5_000},
         ],
         "processes": [
-            {"name": "python-0", "state": "running", "memory_bytes": 7, "cpu_usec": 0, "started_wall_ms": now - 30_000},
-            {"name": "gateway", "state": "running", "memory_bytes": 9, "cpu_usec": 0, "started_wall_ms": now},
+            {"name": "python-0", "state": "ready", "memory_bytes": 7, "cpu_usec": 0, "started_wall_ms": now - 30_000},
+            {"name": "gateway", "state": "ready", "memory_bytes": 9, "cpu_usec": 0, "started_wall_ms": now},
         ],
         "queues": {"hello": {"queued": 3, "leased": 1, "waiting": 0}},
         "conditions": [],
