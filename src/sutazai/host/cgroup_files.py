@@ -51,18 +51,18 @@ class Files:
             Its text, not stripped; empty when it does not exist or its group is gone.
         """
         kept = self._kept.get(folder)
-        if kept is None:
-            kept = self._kept[folder] = {}
-        descriptor = kept.get(name)
+        descriptor = None if kept is None else kept.get(name)
         if descriptor is None:
             try:
-                descriptor = kept[name] = os.open(f"{folder}/{name}", os.O_RDONLY)
+                descriptor = os.open(f"{folder}/{name}", os.O_RDONLY)
             except OSError:
                 return ""
+            kept = self._kept.setdefault(folder, {})  # only now: who asks for what is gone must leave nothing behind
+            kept[name] = descriptor
         try:
             return os.pread(descriptor, READ_BYTES_MAX, 0).decode("utf-8", "replace")
         except OSError:
-            os.close(kept.pop(name))
+            os.close(self._kept[folder].pop(name))
             return ""
 
     def forget(self, folder: str) -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+from abc import ABC, abstractmethod
 from contextlib import suppress
 from typing import TYPE_CHECKING, Literal
 
@@ -28,7 +29,7 @@ _KILL_ROUNDS = 50
 _FREEZE_POLLS = 100
 
 
-class GroupTree:
+class GroupTree(ABC):
     """What both versions share: a tree in one or more hierarchies, each with its own base folder."""
 
     def __init__(self, place: Place) -> None:
@@ -43,23 +44,25 @@ class GroupTree:
 
     # What a version fills in
 
+    @abstractmethod
     def _begin(self) -> None:
         """Make the base ready for the first group."""
 
+    @abstractmethod
     def _make(self, path: str) -> None:
         """Make one group whose parent exists."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _apply(self, path: str, limits: LimitsLike) -> tuple[Missing, ...]:
         """Write limits; return those that are not held."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _main(self, path: str) -> Path:
         """Folder of a group in the hierarchy that lists its processes."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _is_populated(self, path: str) -> bool:
-        raise NotImplementedError
+        """Whether a process lives in a group or below it."""
 
     # Groups
 
@@ -152,10 +155,11 @@ class GroupTree:
         self._began = False
         return True
 
+    @abstractmethod
     def _move_out(self, pid: int) -> None:
         """Move a process out of the fleet's tree."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _end(self) -> None:
         """Undo what ``_begin`` did to the base."""
 
@@ -183,13 +187,13 @@ class GroupTree:
             self.freeze(path)
         self.thaw(path)
 
+    @abstractmethod
     def freeze(self, path: str) -> None:
         """See ``Groups.freeze``."""
-        raise NotImplementedError
 
+    @abstractmethod
     def thaw(self, path: str) -> None:
         """See ``Groups.thaw``."""
-        raise NotImplementedError
 
     # Writes
 

@@ -69,6 +69,12 @@ class GroupsV1(GroupTree):
     def _main(self, path: str) -> Path:
         return self._list_root / path if path else self._list_root
 
+    def _begin(self) -> None:
+        """A base needs nothing: v1 lets groups with processes have groups below them."""
+
+    def _end(self) -> None:
+        """Nothing was changed."""
+
     def _make(self, path: str) -> None:
         for root in set(self._always.values()):
             self._files.make(root / path if path else root)

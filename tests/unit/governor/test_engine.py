@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,6 +13,9 @@ from sutazai.governor.requests import Ask, Wait, Waiter
 from sutazai.governor.snapshot import Host, Member, PoolFacts, Snapshot, held_bytes, look, look_at_host
 from sutazai.host.cgroup import Missing, Usage
 from sutazai.telemetry.kinds import KINDS
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 GB = 1 << 30
 MB = 1 << 20
