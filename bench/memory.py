@@ -33,7 +33,7 @@ ASKS = (
     ("ram-hardware-optimizer", "analyse", {"window_s": 30}),
     ("system-performance-forecaster", "exhaustion", {"subject": "leaky-shop"}),
     ("incident-timeline-writer", "timeline", {"window_s": 30}),
-    ("agentzero-coordinator", "status", {}),
+    ("agentzero-coordinator", "plan", {"goal": "find what is unhealthy", "use_llm": False}),
 )
 
 

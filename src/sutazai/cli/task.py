@@ -124,6 +124,7 @@ def follow(client: TaskClient, task: str, *, as_json: bool = False) -> None:
             print(json.dumps(event), flush=True)
             continue
         data = event.get("data") or {}
-        text = data.get("text") or data.get("error") or ""
+        error = data.get("error")
+        text = data.get("text") or (error.get("message") if isinstance(error, dict) else error) or ""
         share = f" {data['fraction']:.0%}" if data.get("fraction") is not None else ""
         note(f"  {time.monotonic() - started:6.1f} s  {event['kind']}{share} {text}".rstrip())
