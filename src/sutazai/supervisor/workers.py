@@ -2,7 +2,8 @@
 
 The root zygote is started by argv like any process; it registers as itself and is then asked to fork the members of
 the runtime pools. A member is in no one's books until it registers: then its pid, told by the kernel, is put into its
-own group and watched like every other process.
+own group and watched like every other process. It registers twice: before it pre-loads (``"ready": false``), so that the
+memory is charged to its own group and not to the zygote's, and when it can fork.
 """
 
 from __future__ import annotations
@@ -72,6 +73,9 @@ class Workers:
             raise RefusedError(f"{name} is no worker")
         if name != self._root and unit.pid != connection.pid:
             self._take_in(unit, connection.pid)
+        if request.body.get("ready", True) is False:  # what it pre-loads from now on is charged to its own group
+            request.reply()
+            return
         self._server.name(connection, name)
         if request.number("threads", 1) > 1:
             self._alarms.raise_("WorkerCannotFork", name, f"it has {request.number('threads', 1)} threads")
