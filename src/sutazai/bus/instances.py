@@ -11,7 +11,7 @@ from sutazai.bus.clients import new_task
 from sutazai.bus.sessions import Instance
 from sutazai.bus.watch import error_message
 from sutazai.errors import FencedError, InvalidInputError, ProtocolError, RefusedError
-from sutazai.store.model import Commit, Event, Failure, NewTask, Outcome, Turn, Wait
+from sutazai.store.model import Commit, Failure, NewTask, Outcome, Progress, Turn, Wait
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sutazai.bus.sessions import HeldLease, Session
 
 _FAILURE_MESSAGE_CHARACTERS = 4_000
+PROGRESS_EVERY_MS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,16 +231,17 @@ class InstanceDesk:
         if lease is not None and held:
             broker.leases.renew(lease, broker.clock.now_ms())
             if request.progress is not None:
-                self._progress(lease, request.progress)
+                self._progress(lease, request.progress, broker.clock.now_ms())
         session.reply(request.id, {"t": "lease", "ok": held, "cancel": not held,
                                    "task": request.task, "fence": request.fence})  # fmt: skip
 
-    def _progress(self, lease: HeldLease, progress: messages.Progress) -> None:
+    def _progress(self, lease: HeldLease, progress: messages.Progress, now_ms: int) -> None:
+        """Keep the last word of a turn; it becomes an event when it is news, and not too often."""
         data = {"fraction": progress.fraction, "text": progress.text}
-        if data != lease.progress:
-            lease.progress = data
-            event = Event(lease.task, lease.agent, 0, "progress", self._broker.clock.wall_ms(), data)
-            self._broker.watches.announce(event)
+        if data != lease.progress and now_ms >= lease.progress_next_ms:
+            lease.progress_next_ms = now_ms + PROGRESS_EVERY_MS
+            self._broker.journal.enqueue(Progress(lease.task, lease.fence, data), lambda _: None)
+        lease.progress = data
 
     def _commit(self, session: Session, instance: Instance, request: messages.Commit) -> None:
         broker = self._broker

@@ -108,6 +108,7 @@ class HeldLease:
         why: what is waited for: empty (nothing), ``restart`` or ``closed``.
         ending: an operation that ends it is under way.
         progress: last word of the turn.
+        progress_next_ms: the next word becomes an event not before.
     """
 
     task: str
@@ -122,3 +123,4 @@ class HeldLease:
     why: str = ""
     ending: bool = False
     progress: dict[str, Any] = field(default_factory=dict)
+    progress_next_ms: int = 0

@@ -122,9 +122,9 @@ class Watches:
         if waiter.early is not None:
             waiter.early.append(event)
             return
-        if waiter not in self._by_task.get(task, ()) or (event.seq and event.seq <= waiter.seq):
+        if waiter not in self._by_task.get(task, ()) or event.seq <= waiter.seq:
             return
-        waiter.seq = max(waiter.seq, event.seq)
+        waiter.seq = event.seq
         waiter.session.reply(waiter.request, {"t": "event", "event": _as_json(event)})
         if is_end(event):
             self._drop(task, waiter)
@@ -146,7 +146,7 @@ class Watches:
             self._answer(task, waiter, result)
 
     def announce(self, event: Event) -> None:
-        """Something happened, and is on disk (or is progress, which is not kept)."""
+        """Something happened, and is on disk."""
         waiters = self._by_task.get(event.task)
         if waiters:
             for waiter in [waiter for waiter in waiters if waiter.stream]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
@@ -42,6 +43,7 @@ class Writer:
         self._group: list[Entry] = []
         self._asked: list[Entry] = []
         self._busy = self._planned = self._again = False
+        self._started = 0.0
         self._idle: list[asyncio.Future[None]] = []
         self._thread = threading.Thread(target=self._work, name="commit", daemon=True)
         self._thread.start()
@@ -63,6 +65,7 @@ class Writer:
             self._tell_idle()
             return
         self._again = False
+        self._started = time.perf_counter()
         self._run()
 
     def _run(self) -> None:
@@ -106,6 +109,7 @@ class Writer:
 
     def _finish(self) -> None:
         group, self._group = self._group, []
+        self._broker.meters.latency["group"].add((time.perf_counter() - self._started) * 1_000)
         self._broker.committed(group)
         settle(group)
         self._flushed()

@@ -31,6 +31,7 @@ from sutazai.store.model import (
     Committed,
     Failure,
     NewTask,
+    Progress,
     Wait,
 )
 from sutazai.store.queries import sql
@@ -46,6 +47,7 @@ _NAMED = sql("children_named")
 _SESSIONS = sql("children_sessions")
 _ANCESTOR = sql("ancestor_of")
 _CHECKPOINT = sql("task_checkpoint")
+_PROGRESS = sql("task_progress")
 
 
 def commit(txn: Txn, operation: Commit) -> Committed:
@@ -80,6 +82,14 @@ def commit(txn: Txn, operation: Commit) -> Committed:
     txn.put_payload(row.seq, RESULT, operation.result if operation.result is not None else "null")
     txn.finish(row, SUCCEEDED, revoke=False)
     return Committed(STATUS_NAMES[SUCCEEDED], duplicate=False, state_version=version)
+
+
+def progress(txn: Txn, operation: Progress) -> bool:
+    """Write how far a turn is; nothing when it is over."""
+    found = txn.execute(_PROGRESS, (operation.task, operation.fence)).fetchall()
+    for seq, agent, events in found:
+        txn.event((seq, operation.task, agent), events, "progress", operation.data)
+    return bool(found)
 
 
 def _again(txn: Txn, row: Row, operation: Commit) -> Committed:

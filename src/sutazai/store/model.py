@@ -161,6 +161,15 @@ class Lose:
 
 
 @dataclass(frozen=True, slots=True)
+class Progress:
+    """A turn says how far it is; one more event. Reply: whether the turn still runs."""
+
+    task: str
+    fence: int
+    data: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Cancel:
     """Cancel a task and all its open descendants. Reply: the task as ``Get`` gives it."""
 
@@ -229,9 +238,9 @@ class ReadState:
     session: str
 
 
-Operation = (
-    Submit | Claim | Commit | Lose | Cancel | Expire | Promote | Purge | Get | Events | Tree | List | ReadState
-)  # fmt: skip
+Write = Submit | Claim | Commit | Lose | Progress | Cancel | Expire | Promote | Purge
+Read = Get | Events | Tree | List | ReadState
+Operation = Write | Read
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,7 +303,7 @@ class Event:
         task: identifier.
         agent: whose.
         seq: 1, 2, … within the task.
-        kind: ``queued``, ``leased``, ``waiting``, ``retry``, or the name of a terminal state.
+        kind: ``queued``, ``leased``, ``progress``, ``waiting``, ``retry``, or the name of a terminal state.
         at_wall_ms: when.
         data: JSON object.
     """

@@ -40,6 +40,7 @@ _WRITES: dict[type, Callable[[Txn, Any], Any]] = {
     model.Claim: claim.claim,
     model.Commit: commit.commit,
     model.Lose: ending.lose,
+    model.Progress: commit.progress,
     model.Cancel: ending.cancel,
     model.Expire: ending.expire,
     model.Promote: ending.promote,

@@ -443,6 +443,16 @@ class StoreContract:
         turns = self.do(model.Tree("t1", 1))[0]["turns"]
         expect({turn["outcome"] for turn in turns}, {"lost"}, "the turns")
 
+    def test_progress_is_an_event_of_a_turn_that_runs(self) -> None:
+        """It is numbered with the others; a turn that is over says nothing any more."""
+        self.submit("t1")
+        turn = self.claimed()
+        expect(self.do(model.Progress("t1", turn.fence, {"fraction": 0.5})), wanted=True, what="while it runs")
+        self.commit(turn)
+        expect(self.do(model.Progress("t1", turn.fence, {"fraction": 1})), wanted=False, what="when it is over")
+        story = [(event.seq, event.kind) for event in self.do(model.Events("t1"))]
+        expect(story, [(1, "queued"), (2, "leased"), (3, "progress"), (4, "succeeded")], "the events")
+
     def test_lists_are_newest_first_and_filtered(self) -> None:
         """By status and agent; an unknown status is refused."""
         for name in ("t1", "t2"):

@@ -9,7 +9,7 @@ import pytest
 from sutazai.testing.simulation import World
 from sutazai.testing.simulation_checks import SimulationError
 
-SEEDS = int(os.environ.get("SUTAZAI_SIMULATION_SEEDS", "120"))
+SEEDS = int(os.environ.get("SUTAZAI_SIMULATION_SEEDS", "210"))
 FIRST = int(os.environ.get("SUTAZAI_SIMULATION_FIRST", "0"))
 _BLOCK = 30
 

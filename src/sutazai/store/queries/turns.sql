@@ -62,3 +62,7 @@ UPDATE tasks SET checkpoints = checkpoints + 1 WHERE seq = ? AND status = 1;
 -- name: children_sessions
 -- Sessions that open awaited children belong to, to see whether an ancestor holds one of them.
 SELECT agent, session FROM tasks WHERE id IN (SELECT value FROM json_each(?)) AND session IS NOT NULL AND status < 3;
+
+-- name: task_progress
+-- A turn that runs says how far it is.
+UPDATE tasks SET events = events + 1 WHERE id = ? AND fence = ? AND status = 1 RETURNING seq, agent, events;
