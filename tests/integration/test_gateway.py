@@ -120,8 +120,10 @@ def test_every_door_answers_for_its_own(rig: Rig) -> None:
     "data",
     [
         b"GET /health HTTP/1.1\r\nHost: x\r\nX-Slow:",
-        (b"POST /tasks HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer token-of-the-test\r\n"
-        b"Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{"),
+        (
+            b"POST /tasks HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer token-of-the-test\r\n"
+            b"Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+        ),
     ],
     ids=["head", "body"],
 )

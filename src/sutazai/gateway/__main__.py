@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m sutazai.gateway", description="Answer HTTP for all agents.")
     parser.add_argument("--port", type=int, default=-1, help="also open this port as the edge; 0 takes any")
     options = parser.parse_args(arguments)
-    disable_created_metrics()  # each counter's time of birth doubles the pages and nobody reads it
+    disable_created_metrics()  # type: ignore[no-untyped-call] # each counter's time of birth doubles the pages and nobody reads it
     fleet = os.environ.get("SUTAZAI_FLEET", "")
     if not fleet:
         return _fail("SUTAZAI_FLEET is not set: the gateway is started by sutazaid", 2)

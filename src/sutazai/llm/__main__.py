@@ -25,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m sutazai.llm", description="Serve one language model.")
     parser.add_argument("--port", type=int, default=-1, help="open this port instead of an inherited one; 0 takes any")
     options = parser.parse_args(arguments)
-    disable_created_metrics()  # each counter's time of birth doubles the page and nobody reads it
+    disable_created_metrics()  # type: ignore[no-untyped-call] # each counter's time of birth doubles the page and nobody reads it
     try:
         settings = Settings.from_env()
         sockets = [listen(options.port)] if options.port >= 0 else inherited().get("llm", [])
