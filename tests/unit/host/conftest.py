@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -151,8 +150,3 @@ def build(tmp_path: Path, system: Callable[[str], Path]) -> Build:
         return place, kernel
 
     return make
-
-
-def has_root() -> bool:
-    """Whether the tests run as root."""
-    return os.geteuid() == 0
