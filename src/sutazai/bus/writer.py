@@ -1,7 +1,7 @@
 """Why it exists: the disk is waited for in a thread, so that the broker goes on reading while a commit is synced.
 
-Operations run on the event loop's thread (two threads that take turns at the interpreter lock for every statement are
-slower than one), only the commit itself runs in the other. While it does, nobody touches the store.
+Operations run on the event loop's thread, only the commit itself runs in the other. While it does, nobody touches the
+store, so neither the store nor the deciding code needs a lock.
 """
 
 from __future__ import annotations
