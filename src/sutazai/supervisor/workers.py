@@ -2,8 +2,8 @@
 
 The root zygote is started by argv like any process; it registers as itself and is then asked to fork the members of
 the runtime pools. A member is in no one's books until it registers: then its pid, told by the kernel, is put into its
-own group and watched like every other process. It registers twice: before it pre-loads (``"ready": false``), so that the
-memory is charged to its own group and not to the zygote's, and when it can fork.
+own group and watched like every other process. It registers twice: before it pre-loads (``"ready": false``), so that
+the memory is charged to its own group and not to the zygote's, and when it can fork.
 """
 
 from __future__ import annotations
