@@ -2,17 +2,16 @@
 
 The same idea as systemd's file descriptor store: ``sutazaid`` sends a new listening socket with its name to its
 guard; the guard's next ``sutazaid`` inherits all of them by the fork. A connection that arrives while ``sutazaid`` or
-the gateway is down waits in the backlog and is served later. The channel is a ``SOCK_SEQPACKET`` pair, one JSON object
-a packet; the guard uses the other direction to tell the exit statuses of processes that it inherited.
+the gateway is down waits in the backlog and is served later. The channel is a ``SOCK_SEQPACKET`` pair; a packet is
+words: ``put NAME`` (with the descriptor), ``drop NAME``, ``up``, and from the guard ``reaped PID STATUS``.
+
+Imports next to nothing: the guard has to stay small.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import socket
-from typing import Any
 
 PACKET_BYTES_MAX = 4_096
 SEND_TIMEOUT_S = 1.0
@@ -23,21 +22,25 @@ def channel() -> tuple[socket.socket, socket.socket]:
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
 
-def send(channel_end: socket.socket, message: dict[str, Any], fd: int = -1) -> bool:
+def send(channel_end: socket.socket, *words: str | int, fd: int = -1) -> bool:
     """Send one packet, with a descriptor if one is given; False when the other side is gone."""
     try:
-        socket.send_fds(channel_end, [json.dumps(message).encode()], [fd] if fd >= 0 else [])
+        socket.send_fds(channel_end, [" ".join(map(str, words)).encode()], [fd] if fd >= 0 else [])
     except OSError:
         return False
     return True
 
 
-def receive(channel_end: socket.socket) -> tuple[dict[str, Any], int] | None:
-    """Take one packet and its descriptor (-1 for none) off a readable channel; None at its end."""
+def receive(channel_end: socket.socket) -> tuple[list[str], int] | None:
+    """Take one packet and its descriptor (-1 for none) off a readable channel.
+
+    Returns:
+        Its words, empty when there is no packet now; None at the channel's end.
+    """
     try:
         data, fds, _flags, _address = socket.recv_fds(channel_end, PACKET_BYTES_MAX, 1)
     except BlockingIOError:
-        return {}, -1
+        return [], -1
     except OSError:
         return None
     if not data:
@@ -45,7 +48,7 @@ def receive(channel_end: socket.socket) -> tuple[dict[str, Any], int] | None:
     fd = fds[0] if fds else -1
     if fd >= 0:
         os.set_inheritable(fd, False)  # noqa: FBT003 the call takes no keyword
-    return json.loads(data), fd
+    return data.decode().split(" "), fd
 
 
 class FdStore:
@@ -55,8 +58,7 @@ class FdStore:
         self._channel = channel_end
         self._sockets: dict[str, socket.socket] = {}
         for name, fd in inherited.items():
-            with contextlib.suppress(OSError):
-                self._sockets[name] = socket.socket(fileno=fd)
+            self._sockets[name] = socket.socket(fileno=fd)
         if channel_end is not None:
             channel_end.settimeout(SEND_TIMEOUT_S)
 
@@ -77,19 +79,19 @@ class FdStore:
         """Keep a socket, here and at the guard."""
         self._sockets[name] = listening
         if self._channel is not None:
-            send(self._channel, {"put": name}, listening.fileno())
+            send(self._channel, "put", name, fd=listening.fileno())
 
     def drop(self, name: str) -> None:
         """Close a socket, here and at the guard."""
         if (listening := self._sockets.pop(name, None)) is not None:
             listening.close()
         if self._channel is not None:
-            send(self._channel, {"drop": name})
+            send(self._channel, "drop", name)
 
     def announce(self) -> None:
         """Tell the guard that start-up is over: from now on an abnormal end is repaired by a restart."""
         if self._channel is not None:
-            send(self._channel, {"up": True})
+            send(self._channel, "up")
 
     def unguarded(self) -> None:
         """The guard is gone: keep the sockets here only."""

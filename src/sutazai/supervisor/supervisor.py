@@ -161,8 +161,8 @@ class Supervisor:
                 self.loop.unwatch(channel.fileno())
                 self._store.unguarded()
                 self._alarms.raise_("Unguarded", self._plan.fleet, "the guard of sutazaid has ended")
-            elif "reaped" in packet[0]:
-                self._reaper.told(int(packet[0]["reaped"]), int(packet[0]["status"]))
+            elif packet[0][:1] == ["reaped"]:
+                self._reaper.told(int(packet[0][1]), int(packet[0][2]))
 
         self.loop.watch(channel.fileno(), READ, on_packet)
 

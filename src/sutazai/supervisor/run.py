@@ -1,0 +1,68 @@
+"""Why it exists: the guard forks, and only the child imports all that ``sutazaid`` is made of.
+
+So the guard stays small, and each new ``sutazaid`` begins with fresh modules.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sutazai.errors import ConfigError, SutazaiError
+from sutazai.host import process
+from sutazai.supervisor.contract import PlanFile
+from sutazai.supervisor.fds import FdStore
+from sutazai.supervisor.journal import say
+from sutazai.supervisor.stages import mistakes
+from sutazai.supervisor.supervisor import Supervisor
+
+if TYPE_CHECKING:
+    import socket
+
+EXIT_REFUSED = 78
+STARTED = b"started"
+
+
+def checked(path: Path) -> PlanFile:
+    """Read a plan that can run.
+
+    Raises:
+        ConfigError: it cannot; all reasons at once.
+    """
+    plan = PlanFile.load(path)
+    if found := mistakes(plan):
+        raise ConfigError("; ".join(found), path=str(path), hint="run: sutazai plan")
+    return plan
+
+
+def run(plan_path: str, channel: socket.socket, inherited: dict[str, int], announce_fd: int) -> int:
+    """Run one ``sutazaid`` in this process.
+
+    Args:
+        plan_path: the plan file.
+        channel: to the guard.
+        inherited: listening sockets by name.
+        announce_fd: where the caller of the first start waits for ``started`` or a reason; -1 for nobody.
+
+    Returns:
+        The exit code: 0 after a stop, 78 for a refused plan.
+    """
+    process.set_child_subreaper()
+    process.set_name("sutazaid")
+    faulthandler.register(signal.SIGUSR2)  # where it is, into its log: for a sutazaid that does not answer
+    try:
+        path = Path(plan_path)
+        supervisor = Supervisor(checked(path), path, FdStore(channel, inherited))
+        supervisor.start()
+    except SutazaiError as error:
+        say(str(error), "error")
+        if announce_fd >= 0:
+            os.write(announce_fd, str(error).encode())
+        return EXIT_REFUSED if isinstance(error, ConfigError) else 1
+    if announce_fd >= 0:
+        os.write(announce_fd, STARTED)
+        os.close(announce_fd)
+    return supervisor.run()
