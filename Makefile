@@ -28,6 +28,7 @@ bench: setup-dev ## measure, side by side with the alternative, and print the ta
 
 docs: setup-dev ## write the generated pages of the reference
 	@$(BIN)/python scripts/generate_reference.py
+	@$(BIN)/python -m sutazai.telemetry.reference docs/reference
 
 setup:
 	@scripts/bootstrap $(RUN_GROUPS)
