@@ -12,6 +12,7 @@ import json
 import os
 import resource
 import signal
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Literal
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 _NO_GROUPS = "this process cannot write any cgroup tree"
 _KILL_ROUNDS = 20
+SAMPLE_S = 3.0
 _WHY = {
     "memory": f"{_NO_GROUPS}: RLIMIT_DATA limits each process, not their sum; use is only sampled",
     "cpu_quota": _NO_GROUPS,
@@ -49,6 +51,7 @@ class NoGroups:
         self._members: dict[str, list[procfs.Identity]] = {}
         self._limits: dict[str, LimitsLike] = {}
         self._peaks: dict[str, int] = {}
+        self._samples: dict[str, tuple[float, list[int], procfs.Memory]] = {}
         with suppress(OSError, ValueError, TypeError, AttributeError):
             for path, entries in json.loads(self._file.read_text()).items():
                 members = [procfs.Identity(int(pid), int(start)) for pid, start in entries]
@@ -103,18 +106,32 @@ class NoGroups:
     def usage(self, path: str) -> Usage:
         """See ``Groups.usage``."""
         pids = self.pids(path)
-        memories = [memory for pid in pids if (memory := procfs.memory(pid)) is not None]
-        total = sum(memory.pss_bytes for memory in memories)
-        self._peaks[path] = max(self._peaks.get(path, 0), total)
+        memory = self._memory(path, pids)
         return Usage(
-            memory_bytes=total,
-            memory_peak_bytes=self._peaks[path],
+            memory_bytes=memory.pss_bytes,
+            memory_peak_bytes=self._peaks.get(path, 0),
             cpu_usec=sum(procfs.cpu_usec(pid) for pid in pids),
             pids=len(pids),
-            anon_bytes=sum(memory.anon_bytes for memory in memories),
-            file_bytes=sum(memory.file_bytes for memory in memories),
+            anon_bytes=memory.anon_bytes,
+            file_bytes=memory.file_bytes,
             populated=bool(pids),
         )
+
+    def _memory(self, path: str, pids: list[int]) -> procfs.Memory:
+        """Add up the processes' shares; measured every few seconds only: a large process costs a millisecond."""
+        now_s = time.monotonic()
+        sampled = self._samples.get(path)
+        if sampled is not None and sampled[1] == pids and now_s - sampled[0] < SAMPLE_S:
+            return sampled[2]
+        found = [memory for pid in pids if (memory := procfs.memory(pid)) is not None]
+        total = procfs.Memory(
+            pss_bytes=sum(memory.pss_bytes for memory in found),
+            anon_bytes=sum(memory.anon_bytes for memory in found),
+            file_bytes=sum(memory.file_bytes for memory in found),
+        )
+        self._samples[path] = (now_s, pids, total)
+        self._peaks[path] = max(self._peaks.get(path, 0), total.pss_bytes)
+        return total
 
     def pressure(self, path: str, resource: Literal["memory", "cpu", "io"]) -> Pressure | None:  # noqa: ARG002 there is none
         """No group, no pressure of a group."""
@@ -169,6 +186,7 @@ class NoGroups:
             del self._members[group]
             self._limits.pop(group, None)
             self._peaks.pop(group, None)
+            self._samples.pop(group, None)
         self._write()
         return True
 
