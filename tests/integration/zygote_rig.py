@@ -31,7 +31,10 @@ PATIENCE_S = 90.0
 class Rig:
     """The fleet, and what a test asks of it."""
 
-    def __init__(self, agents: dict[str, str], *, broker: bool = True, uids: bool = False) -> None:
+    def __init__(
+        self, agents: dict[str, str], *, broker: bool = True, uids: bool = False, family: str = "base"
+    ) -> None:
+        self.family = family
         self.name = f"z{os.getpid()}x{time.monotonic_ns() % 100_000}"
         self.root = Path(f"/tmp/{self.name}")  # noqa: S108 a unix socket's path must be short
         self.environment = {
@@ -40,6 +43,7 @@ class Rig:
             "SUTAZAI_STATE_ROOT": str(self.root / "s"),
             "SUTAZAI_RUN_ROOT": str(self.root / "r"),
             "PYTHONUNBUFFERED": "1",
+            "PYTHONPATH": str(self.root / "agents"),
         }
         self.paths = FleetPaths(self.root / "s" / self.name, self.root / "r" / self.name)
         self.agents = agents
@@ -78,7 +82,9 @@ class Rig:
         if self.with_broker:
             self.client = self.connect()
 
-    def write_plan(self, keep_ms: int = 60_000, family: str = "base") -> None:
+    def write_plan(self, keep_ms: int = 60_000, preload: list[str] | None = None) -> None:
+        """Write the plan; the worker reads it again when it forks next."""
+        family = self.family
         agents = []
         for name, source in self.agents.items():
             file = Path(source) if source.startswith("/") else self.code / f"{name.replace('-', '_')}.py"
@@ -95,7 +101,7 @@ class Rig:
         plan = PlanFile(
             fleet=self.name, digest="d", state_dir=str(self.paths.state), run_dir=str(self.paths.run),
             python=sys.executable, pools=[Pool("standard", 1 << 30)], stages=["store"], processes=[],
-            workers=[Worker("python-0", family, "standard", Limits(), 1)], agents=agents,
+            workers=[Worker("python-0", family, "standard", Limits(), 1, preload or [])], agents=agents,
             instance_uid_first=23_000 if self.uids else 0,
         )  # fmt: skip
         self.paths.plan.write_text(json.dumps(asdict(plan)))

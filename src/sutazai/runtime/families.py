@@ -128,14 +128,22 @@ def _warm_text() -> None:
 
 
 def _warm_data() -> None:
+    import warnings
+
     import numpy as np
+    import pandas as pd  # type: ignore[import-untyped]
     from scipy import stats
+    from statsmodels.tsa.exponential_smoothing.ets import ETSModel
 
     values = np.arange(32, dtype=float)
     stats.linregress(values, values * 2 + 1)
     stats.theilslopes(values, values)
     stats.norm.ppf(0.95)
     float(np.median(values) + np.quantile(values, 0.9) + values.std())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a straight line makes the optimiser complain
+        fitted = ETSModel(pd.Series(values), error="add", trend="add").fit(disp=False, maxiter=5)
+        fitted.get_prediction(start=32, end=33).summary_frame(alpha=0.1)
 
 
 _BASE_MODULES = (
@@ -152,6 +160,7 @@ _BASE_MODULES = (
     "sutazai.runtime",
     "sutazai.runtime.activation",
     "sutazai.runtime.execute",
+    "sutazai.runtime.forking",
     "sutazai.runtime.loader",
     "sutazai.client",
 )

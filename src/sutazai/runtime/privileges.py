@@ -13,8 +13,6 @@ from pathlib import Path
 
 from sutazai.runtime import kernel
 
-_READ_AND_ENTER = os.R_OK | os.X_OK
-
 
 def needed_paths(agent_file: Path) -> list[Path]:
     """List what an instance's user must be able to read: interpreter, libraries, this package, the agent."""
@@ -40,7 +38,7 @@ def unreadable(paths: list[Path], uid: int) -> str:
         try:
             drop_user(uid)
             for path in paths:
-                if not os.access(path, _READ_AND_ENTER if path.is_dir() else os.R_OK):
+                if not os.access(path, os.R_OK) or (os.path.isdir(path) and not os.access(path, os.X_OK)):  # noqa: PTH112 is_dir raises
                     os.write(writer, os.fsencode(path))
                     break
             status = 0

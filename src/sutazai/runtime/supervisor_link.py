@@ -10,6 +10,7 @@ import array
 import contextlib
 import json
 import os
+import select
 import socket
 import time
 from collections import deque
@@ -81,8 +82,14 @@ class SupervisorLink:
             self.close()
             raise UnavailableError(f"sutazaid is away: {error}") from error
 
-    def receive(self) -> dict[str, Any]:
+    def receive(self, timeout_s: float | None = None) -> dict[str, Any] | None:
         """Wait for the next line.
+
+        Args:
+            timeout_s: how long; ``None`` for ever.
+
+        Returns:
+            The line's object, or ``None`` when the time is over.
 
         Raises:
             UnavailableError: ``sutazaid`` has gone.
@@ -92,6 +99,8 @@ class SupervisorLink:
             if len(self._buffer) > LINE_BYTES_MAX:
                 self.close()
                 raise ProtocolError(f"a line of more than {LINE_BYTES_MAX} bytes")
+            if timeout_s is not None and self._socket is not None and not _is_readable(self._socket, timeout_s):
+                return None
             self._read()
         line = bytes(self._buffer[:end])
         del self._buffer[: end + 1]
@@ -137,3 +146,9 @@ class SupervisorLink:
         while self._descriptors:
             with contextlib.suppress(OSError):
                 os.close(self._descriptors.popleft())
+
+
+def _is_readable(connected: socket.socket, timeout_s: float) -> bool:
+    poller = select.poll()
+    poller.register(connected, select.POLLIN)
+    return bool(poller.poll(timeout_s * 1_000))

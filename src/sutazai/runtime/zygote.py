@@ -8,100 +8,29 @@ instance is a child of ``sutazaid`` and outlives its zygote.
 
 from __future__ import annotations
 
-import gc
 import os
 import signal
-import struct
 import sys
 import time
-import traceback
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
-from sutazai.errors import ConfigError, HostError, ProtocolError, SutazaiError, UnavailableError
+from sutazai.errors import ConfigError, ProtocolError, SutazaiError, UnavailableError
 from sutazai.paths import FleetPaths
 from sutazai.runtime import kernel, privileges
 from sutazai.runtime.families import preload
-from sutazai.runtime.instance import GUARD_FILE, Fleet, Order, live
+from sutazai.runtime.forking import Spare, fork_twice, settle
+from sutazai.runtime.instance import GUARD_FILE, Fleet, Order
 from sutazai.runtime.loader import agent_file
 from sutazai.runtime.log import Log
 from sutazai.runtime.supervisor_link import SupervisorLink
 from sutazai.wire.planfacts import AgentFacts, WorkerFacts, agents_of, load_plan, workers_of
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
 ROOT = "zygote"
-_PID = struct.Struct("i")
 _FLEET_GONE = 0
 _NOT_WANTED = 1
 _REGISTER_ID = 1
-
-
-class TooManyThreadsError(HostError):
-    """A process with more than one thread must not fork: the other threads' locks would stay locked in the child."""
-
-    code = "too-many-threads"
-
-
-def fork_twice(child: Callable[[], int]) -> int:
-    """Fork a process that is not our child but our parent's (or the next subreaper's).
-
-    Args:
-        child: runs in it; gives its exit code.
-
-    Returns:
-        The new process's id.
-
-    Raises:
-        TooManyThreadsError: this process has more than one thread.
-        OSError: the kernel refuses.
-    """
-    if (threads := kernel.thread_count()) != 1:
-        raise TooManyThreadsError(f"a zygote with {threads} threads does not fork; a pre-loaded module started one")
-    reader, writer = os.pipe()
-    middle = os.fork()
-    if middle == 0:
-        _middle(child, reader, writer)
-    os.close(writer)
-    try:
-        data = os.read(reader, _PID.size)
-    finally:
-        os.close(reader)
-        os.waitpid(middle, 0)
-    if len(data) != _PID.size:
-        raise OSError("the fork did not succeed: no process or no memory left")
-    return int(_PID.unpack(data)[0])
-
-
-def _middle(child: Callable[[], int], reader: int, writer: int) -> None:
-    try:
-        pid = os.fork()
-        if pid == 0:
-            os.close(reader)
-            os.close(writer)
-            _run(child)
-        os.write(writer, _PID.pack(pid))
-    finally:
-        os._exit(0)
-
-
-def _run(child: Callable[[], int]) -> None:
-    code = 70
-    try:
-        code = child()
-    except BaseException:  # noqa: BLE001 nothing may climb back into the zygote's own loop
-        traceback.print_exc()
-    finally:
-        sys.stderr.flush()
-        os._exit(code)
-
-
-def settle() -> None:
-    """Keep the garbage collector off the pages that children will share."""
-    gc.disable()
-    gc.collect()
-    gc.freeze()
+SPARE_AFTER_S = 0.1
 
 
 class Post:
@@ -117,6 +46,7 @@ class Post:
         self.name, self.fleet, self.pre_ms = name, fleet, pre_ms
         self._log = Log({"worker": name}, descriptor=2)
         self.link = SupervisorLink(fleet.paths.supervisor_socket, fleet.paths.run / GUARD_FILE)
+        self.idle_after_s: float | None = None
 
     def serve(self) -> int:
         """Work until the fleet is gone; returns the exit code."""
@@ -124,13 +54,17 @@ class Post:
             try:
                 self._register()
                 while True:
-                    message = self.link.receive()
-                    if "push" in message:
+                    message = self.link.receive(self.idle_after_s)
+                    if message is None:
+                        self.idle()
+                    elif "push" in message:
                         self.handle(message)
                     elif message.get("ok") is False:
                         self._log.warning("sutazaid refused", error=message.get("error"))
                         if message.get("id") == _REGISTER_ID:
                             return _NOT_WANTED  # nobody would limit or watch this process
+                    elif message.get("id") == _REGISTER_ID:
+                        self.registered()
             except UnavailableError:
                 continue
             except ProtocolError as error:
@@ -144,6 +78,12 @@ class Post:
         facts = {"worker": self.name, "pid": os.getpid(), "pre_ms": self.pre_ms, "threads": threads}
         self.link.send({"op": "register", "id": _REGISTER_ID, **facts})
 
+    def registered(self) -> None:
+        """``sutazaid`` knows this process now and has put it into its cgroup."""
+
+    def idle(self) -> None:
+        """Nothing came for ``idle_after_s`` seconds."""
+
     def handle(self, message: dict[str, Any]) -> None:
         """Do what a push says."""
 
@@ -156,6 +96,16 @@ class Member(Post):
         self._agents: dict[str, AgentFacts] = {}
         self._plan_seen: tuple[int, int] = (0, 0)
         self._obstacles: dict[str, str] = {}
+        self._spare = Spare(fleet, name, self.link.close)
+
+    def registered(self) -> None:
+        """Plan to fork a spare; it inherits this worker's cgroup until it is placed into its own."""
+        self.idle_after_s = SPARE_AFTER_S
+
+    def idle(self) -> None:
+        """Fork a spare now, when the instance that was just woken no longer needs the processor."""
+        self.idle_after_s = None
+        self._spare.prepare()
 
     def handle(self, message: dict[str, Any]) -> None:
         """Fork an instance when told to."""
@@ -167,7 +117,7 @@ class Member(Post):
             if message.get("cgroup_wait", True) and pipe < 0:
                 raise ProtocolError("the order to fork came without its pipe")
             order = self._order(message, ticket, pipe)
-            pid = fork_twice(lambda: live(order, self.fleet))
+            pid = self._spare.hand_out(order)
         except (SutazaiError, OSError) as error:
             self.link.send({"op": "fork-failed", "ticket": ticket, "error": str(error)})
         else:
@@ -175,6 +125,7 @@ class Member(Post):
         finally:
             if pipe >= 0:
                 os.close(pipe)
+        self.idle_after_s = SPARE_AFTER_S
 
     def _order(self, message: dict[str, Any], ticket: str, pipe: int) -> Order:
         name = str(message.get("agent", ""))
@@ -222,8 +173,6 @@ class Member(Post):
 
 def agent_file_or_folder(facts: AgentFacts) -> Path:
     """Find an agent's file; where there is none, the path itself: the import will say what is wrong."""
-    from pathlib import Path
-
     try:
         return agent_file(Path(facts.module))
     except ConfigError:
