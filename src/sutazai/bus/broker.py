@@ -24,7 +24,7 @@ from sutazai.store.model import Event, Expire, Outcome, Promote, Purge
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from sutazai.bus.clock import BrokerClock
     from sutazai.bus.directory import Directory
@@ -264,7 +264,9 @@ class Broker:
         """``sutazaid`` says something."""
         kind = push.get("push")
         if kind in {"ticket", "tickets"}:
-            tickets = push.get("tickets", []) if kind == "tickets" else [push]
+            tickets = push["tickets"] if kind == "tickets" else [push]
+            if kind == "tickets":
+                self._only(entry["ticket"] for entry in tickets)
             for entry in tickets:
                 self.instances.add_ticket(
                     entry["ticket"], Ticket(entry["agent"], entry["token"], entry["uid"], entry["pid"])
@@ -280,6 +282,13 @@ class Broker:
             self.look_for_demand()
         elif kind == "drain":
             self.drain()
+
+    def _only(self, tickets: Iterable[str]) -> None:
+        """These instances live, and no others: what the others ran is not waited for."""
+        living = set(tickets)
+        for ticket in [ticket for ticket in self.instances.tickets if ticket not in living]:
+            self.instances.drop_ticket(ticket)
+        self.leases.only(living)
 
     def drain(self) -> None:
         """Lease nothing more, let turns finish, send instances home."""

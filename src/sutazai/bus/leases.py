@@ -138,6 +138,11 @@ class LeaseBook:
         for lease in [lease for lease in self.by_task.values() if lease.ticket == ticket and lease.instance is None]:
             self._lose(lease, own=False, reason="its instance connected anew and did not have the turn")
 
+    def only(self, living: set[str]) -> None:
+        """``sutazaid`` says who lives: the turns of others are not waited for after a restart of the broker."""
+        for lease in [each for each in self.by_task.values() if each.why == "restart" and each.ticket not in living]:
+            self._lose(lease, own=False, reason="the broker restarted and the instance is gone")
+
     def exited(self, ticket: str, *, own: bool, reason: str) -> None:
         """``sutazaid`` says that an instance's process is gone, and whose fault it was."""
         self._exits[ticket] = (own, reason)

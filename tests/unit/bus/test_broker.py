@@ -226,6 +226,18 @@ def test_an_instance_that_does_not_come_back_loses_its_turn(rig: Rig) -> None:
     assert peer.kinds() == ["welcome", "cancel"]
 
 
+def test_after_a_restart_the_dead_are_not_waited_for(rig: Rig) -> None:
+    """``sutazaid`` lists who lives: a turn of anybody else is given back at once."""
+    task = rig.submit()
+    _, session = rig.instance("a", "k1")
+    rig.say(session, {"t": "pull"})
+    rig.start()
+    rig.broker.linked(up=True)
+    rig.broker.told({"push": "tickets", "tickets": []})
+    rig.settle()
+    assert rig.status(task) == "queued"
+
+
 def test_an_instance_that_comes_back_without_its_turn_gives_it_back_at_once(rig: Rig) -> None:
     """The turn was sent and never arrived: that is nobody's failure."""
     task = rig.submit()
