@@ -10,3 +10,6 @@ def greet(name: str, ctx: Context) -> str:
     """Greet somebody by name."""
     ctx.log.info("greeting", name=name)
     return f"Hello, {name}!"
+
+
+# ruff: noqa: INP001 (an example is a folder, not a package)

@@ -149,6 +149,7 @@ class Spare:
         ours.close()
         self._closing()
         kernel.set_name(f"{self._name} spare")
+        kernel.set_command_line(f"sutazai: spare of {self._name}")
         room = socket.CMSG_SPACE(array.array("i").itemsize)
         data, ancillary, _, _ = theirs.recvmsg(_ORDER_BYTES_MAX, room, socket.MSG_CMSG_CLOEXEC)
         if not data:

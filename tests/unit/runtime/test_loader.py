@@ -99,3 +99,9 @@ def test_describe_of_nothing(tmp_path: Path) -> None:
     assert "error" in describe(tmp_path / "none")
     process = subprocess.run([sys.executable, "-m", "sutazai.runtime.describe"], capture_output=True, check=False)
     assert process.returncode == 2
+
+
+def test_the_example_is_an_agent() -> None:
+    """The ten-line agent of the documentation is described as it stands."""
+    found = describe(Path(__file__).parents[3] / "examples/hello/hello.py")
+    assert (found["name"], found["skills"][0]["description"]) == ("hello", "Greet somebody by name.")

@@ -48,6 +48,18 @@ def test_replies_exist() -> None:
         assert set(kind.replies) <= broker
 
 
+def test_the_broker_reads_the_same_fields() -> None:
+    """What the broker understands of a request and what the table says are the same fields."""
+    from sutazai.bus import messages as bus
+
+    table = {(kind.senders, kind.type): {name.rstrip("?") for name in kind.fields} for kind in TABLE}
+    for sender, structs in (("client", bus.CLIENT_MESSAGES), ("instance", bus.INSTANCE_MESSAGES)):
+        assert {kind for senders, kind in table if senders == (sender,)} == set(structs)
+        for kind, struct in structs.items():
+            assert table[(sender,), kind] | {"id"} == set(struct.__struct_fields__), kind
+    assert table[("client", "instance"), "hello"] == set(bus.Hello.__struct_fields__)
+
+
 def test_outcomes_are_closed() -> None:
     """A turn ends in one of four ways."""
     assert sorted(OUTCOMES) == ["checkpoint", "failed", "result", "wait"]
