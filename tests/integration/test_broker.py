@@ -309,3 +309,29 @@ def test_the_idle_broker_is_small(broker: BrokerProcess) -> None:
         pss_kb = next(int(line.split()[1]) for line in rollup if line.startswith("Pss:"))
     assert pss_kb < 35 * 1024
     assert os.path.exists(broker.socket)  # noqa: PTH110 a socket
+
+
+def test_a_flood_waits_in_its_own_socket(broker: BrokerProcess) -> None:
+    """A client that submits 96 MB at once without reading is slowed down; all of it is stored, memory stays small."""
+    with broker.client() as client:
+        task = {"agent": "flooded", "skill": "echo", "input": "x" * (TASK_INPUT_BYTES_MAX - 2)}
+        for number in range(96):
+            client.send({"t": "submit", "id": number, "tasks": [task]})
+        accepted = 0
+        while accepted < 96:
+            incoming = client.receive(WAIT_S)
+            assert incoming is not None
+            assert incoming[0]["t"] == "accepted"
+            accepted += 1
+        with open(f"/proc/{broker.pid}/status", encoding="ascii") as status:  # noqa: PTH123 a file of the kernel
+            peak_kb = next(int(line.split()[1]) for line in status if line.startswith("VmHWM:"))
+        assert peak_kb < 400 * 1024
+
+
+def test_a_hello_is_small(broker: BrokerProcess) -> None:
+    """Who has not said who it is may not make the broker hold a large frame."""
+    with socket.socket(socket.AF_UNIX) as bad:
+        bad.settimeout(WAIT_S)
+        bad.connect(str(broker.socket))
+        bad.sendall(struct.pack(">IB", FRAME_BYTES_MAX, 1) + b" " * 100_000)
+        assert b"no hello" in bad.recv(4096)

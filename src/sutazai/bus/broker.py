@@ -226,10 +226,20 @@ class Broker:
             self.store.relieve()
         if now_ms >= self._purge_ms:
             self._purge_ms = now_ms + _PURGE_EVERY_MS
-            self.journal.enqueue(Purge(self.options.tasks_kept), lambda _: None)
+            self._purge()
         self.look_for_demand()
         if self.has_work():
             self.journal.wake()
+
+    def _purge(self) -> None:
+        """Forget old tasks, a few in each group, until there are no more to forget."""
+        operation = Purge(self.options.tasks_kept)
+
+        def done(result: Outcome | RefusedError) -> None:
+            if isinstance(result, Outcome) and result.reply >= operation.limit:
+                self._purge()
+
+        self.journal.enqueue(operation, done)
 
     def _timers(self, now_ms: int) -> None:
         """Enqueue what is due; the store's answer says when to look again."""

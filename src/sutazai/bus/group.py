@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sutazai.errors import RefusedError
-from sutazai.limits import GROUP_COMMIT_OPERATIONS_MAX
+from sutazai.limits import GROUP_COMMIT_OPERATIONS_MAX, GROUP_REPLY_BYTES_MAX
 from sutazai.store.protocol import DiskFullError
 
 if TYPE_CHECKING:
@@ -53,6 +53,10 @@ class Journal:
         self.pending.append(Entry(operation, done, applied))
         self.wake()
 
+    def put_back(self, entries: list[Entry]) -> None:
+        """These come first in the next group."""
+        self.pending.extendleft(reversed(entries))
+
     def take(self) -> list[Entry]:
         """Take the next group out of the queue."""
         pending = self.pending
@@ -72,13 +76,30 @@ class GroupHooks:
     undone: Callable[[], None]
 
 
-def run_group(store: Store, clock: BrokerClock, entries: list[Entry], hooks: GroupHooks) -> list[Entry]:
+@dataclass(slots=True)
+class Group:
+    """A transaction that is open.
+
+    Attributes:
+        done: entries with their results.
+        later: entries for the next group, because this one has read enough.
+    """
+
+    done: list[Entry]
+    later: list[Entry]
+
+
+def run_group(
+    store: Store,
+    clock: BrokerClock,
+    entries: list[Entry],
+    hooks: GroupHooks,
+    room: int = GROUP_REPLY_BYTES_MAX,
+) -> Group:
     """Do a group in one transaction, which stays open for the caller to commit.
 
-    A full disk rolls it back; then it is done again in the room that was set aside, where new submissions are refused.
-
-    Returns:
-        All entries with their results, those that the broker added among them.
+    ``room`` is how many bytes of payloads it may read before the rest waits for the next group, so that a burst of
+    reads does not fill the memory. A full disk rolls it back; then it is done again in the room that was set aside, where new submissions are refused.
 
     Raises:
         DiskFullError: even that room is used up; nothing was done and no transaction is open.
@@ -86,11 +107,10 @@ def run_group(store: Store, clock: BrokerClock, entries: list[Entry], hooks: Gro
     for last in (False, True):
         store.begin()
         try:
-            done = list(entries)
-            _apply(store, clock, entries)
-            more = list(hooks.extend(entries))
-            _apply(store, clock, more)
-            return done + more
+            count, left = _apply(store, clock, entries, room)
+            more = list(hooks.extend(entries[:count]))
+            extra, _ = _apply(store, clock, more, left)
+            return Group(entries[:count] + more[:extra], more[extra:] + entries[count:])
         except DiskFullError:
             roll_back(store, hooks)
             if last:
@@ -105,17 +125,22 @@ def roll_back(store: Store, hooks: GroupHooks) -> None:
     store.give_room()
 
 
-def _apply(store: Store, clock: BrokerClock, entries: Iterable[Entry]) -> None:
+def _apply(store: Store, clock: BrokerClock, entries: list[Entry], room: int) -> tuple[int, int]:
+    """Do entries while what they read has room; gives how many were done, and the room that is left."""
     now_ms, wall_ms = clock.now_ms(), clock.wall_ms()
-    for entry in entries:
+    for count, entry in enumerate(entries):
+        if room <= 0:
+            return count, room
         try:
             entry.result = store.apply(entry.operation, now_ms, wall_ms)
+            room -= entry.result.characters
         except DiskFullError:
             raise
         except RefusedError as error:
             entry.result = error
         if entry.applied is not None:
             entry.applied()
+    return len(entries), room
 
 
 def settle(entries: Iterable[Entry]) -> None:

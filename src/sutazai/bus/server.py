@@ -12,8 +12,15 @@ import struct
 from typing import TYPE_CHECKING, Any
 
 from sutazai.bus.watch import error_message
-from sutazai.errors import ProtocolError, UnavailableError
-from sutazai.limits import CONNECTIONS_MAX, FRAMES_UNSENT_BYTES_MAX
+from sutazai.errors import ProtocolError, RefusedError, UnavailableError
+from sutazai.limits import (
+    BROKER_UNHANDLED_BYTES_MAX,
+    CONNECTIONS_MAX,
+    FRAMES_UNSENT_BYTES_MAX,
+    GROUP_COMMIT_OPERATIONS_MAX,
+    HELLO_BYTES_MAX,
+    OPERATIONS_PENDING_MAX,
+)
 from sutazai.wire import frames
 
 if TYPE_CHECKING:
@@ -41,7 +48,9 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._session: Session | None = None
         self._out: list[bytes] = []
+        self._out_bytes = 0
         self._closing = False
+        self._unknown_bytes = 0
         self.uid = self.pid = -1
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -68,7 +77,11 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Cut messages out and hand them to the broker."""
         broker = self._server.broker
+        if self._session is not None and not self._session.role:
+            self._unknown_bytes += len(data)
         try:
+            if self._unknown_bytes > HELLO_BYTES_MAX:
+                raise ProtocolError(f"more than {HELLO_BYTES_MAX} bytes and no hello")  # noqa: TRY301 one way out
             for message, blobs in self._decoder.feed(data):
                 if self._closing or self._session is None:
                     return
@@ -77,6 +90,17 @@ class Connection(asyncio.Protocol):
             self.send(error_message(error))
             self.close()
         self._server.flush()
+        self._server.hold(self, len(data))
+
+    def pause(self) -> None:
+        """Read no more for now."""
+        if self._transport is not None and not self._closing:
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read on."""
+        if self._transport is not None and not self._closing:
+            self._transport.resume_reading()
 
     def send(self, message: dict[str, Any]) -> None:
         """Send a message with the next flush; several to one peer leave together."""
@@ -85,10 +109,14 @@ class Connection(asyncio.Protocol):
         try:
             data = frames.encode(message)
         except ProtocolError as error:
-            data = frames.encode({**error_message(error), "re": message.get("re")})
+            refused = RefusedError(f"the answer cannot be sent: {error}")
+            data = frames.encode({**error_message(refused), "re": message.get("re")})
         if not self._out:
             self._server.dirty.append(self)
         self._out.append(data)
+        self._out_bytes += len(data)
+        if self._out_bytes > FRAMES_UNSENT_BYTES_MAX:
+            self.flush()
 
     def flush(self) -> None:
         """Write what was sent."""
@@ -98,6 +126,7 @@ class Connection(asyncio.Protocol):
             return
         transport.write(out[0] if len(out) == 1 else b"".join(out))
         out.clear()
+        self._out_bytes = 0
         if transport.get_write_buffer_size() > FRAMES_UNSENT_BYTES_MAX:
             _log.warning("process %d does not read what it asked for: its connection is cut", self.pid)
             transport.abort()
@@ -123,6 +152,8 @@ class Server:
         self.broker = broker
         self.connections: set[Connection] = set()
         self.dirty: list[Connection] = []
+        self._paused: list[Connection] = []
+        self._unhandled_bytes = 0
         self._server: asyncio.AbstractServer | None = None
 
     def flush(self) -> None:
@@ -131,6 +162,22 @@ class Server:
             dirty, self.dirty = self.dirty, []
             for connection in dirty:
                 connection.flush()
+        self._resume()
+
+    def hold(self, connection: Connection, size: int) -> None:
+        """Count what was read; a peer that sends faster than the disk takes it waits in its own socket."""
+        pending = self.broker.journal.pending
+        self._unhandled_bytes = self._unhandled_bytes + size if pending else 0
+        if self._unhandled_bytes > BROKER_UNHANDLED_BYTES_MAX or len(pending) > OPERATIONS_PENDING_MAX:
+            connection.pause()
+            self._paused.append(connection)
+
+    def _resume(self) -> None:
+        if self._paused and len(self.broker.journal.pending) < GROUP_COMMIT_OPERATIONS_MAX:
+            self._unhandled_bytes = 0
+            paused, self._paused = self._paused, []
+            for connection in paused:
+                connection.resume()
 
     async def start(self, listening: socket.socket) -> None:
         """Take connections from now on."""

@@ -13,7 +13,7 @@ import time
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
-from sutazai.bus.group import Entry, refuse, roll_back, run_group, settle
+from sutazai.bus.group import Entry, Group, refuse, roll_back, run_group, settle
 from sutazai.store.protocol import DiskFullError
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Writer:
     def __init__(self, loop: asyncio.AbstractEventLoop, broker: Broker, flushed: Callable[[], None]) -> None:
         self._loop, self._broker, self._flushed = loop, broker, flushed
         self._commits: SimpleQueue[ClockReading | None] = SimpleQueue()
-        self._group: list[Entry] = []
+        self._group = Group([], [])
         self._asked: list[Entry] = []
         self._busy = self._planned = self._again = False
         self._started = 0.0
@@ -108,10 +108,11 @@ class Writer:
                 self._run()
 
     def _finish(self) -> None:
-        group, self._group = self._group, []
+        group, self._group = self._group, Group([], [])
+        self._broker.journal.put_back(group.later)
         self._broker.meters.latency["group"].add((time.perf_counter() - self._started) * 1_000)
-        self._broker.committed(group)
-        settle(group)
+        self._broker.committed(group.done)
+        settle(group.done)
         self._flushed()
         self._next()
 

@@ -30,6 +30,7 @@ def claim(txn: Txn, operation: Claim) -> Turn | None:
     (seq, name, skill, session, priority, fence, attempt, step, deadline_ms, created_wall_ms, wait_for, events,
      data, parent) = rows[0]  # fmt: skip
     agent = operation.agent
+    txn.outcome.characters += len(data)
     txn.counts.move(agent, QUEUED, -1, -1)
     txn.counts.move(agent, LEASED, 1)
     txn.event(

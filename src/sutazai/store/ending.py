@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from sutazai.errors import NotFoundError
-from sutazai.limits import INFRA_LOSSES_MAX_DEFAULT, TURNS_PER_TASK_MAX
+from sutazai.limits import INFRA_LOSSES_MAX_DEFAULT, TASKS_KEPT_WHEN_LARGE, TURNS_PER_TASK_MAX
 from sutazai.store.model import (
     CANCELLED,
     DEAD,
@@ -30,6 +30,7 @@ _PASSED = sql("deadline_passed")
 _DEADLINE_NEXT = sql("deadline_next")
 _BY_SEQ = sql("task_by_seq")
 _PURGEABLE = sql("purgeable")
+_USED = sql("bytes_used")
 _PURGES = tuple(sql(name) for name in ("purge_payloads", "purge_turns", "purge_events", "purge_task"))
 
 
@@ -96,7 +97,10 @@ def promote(txn: Txn, operation: Promote) -> int:
 
 def purge(txn: Txn, operation: Purge) -> int:
     """Forget the oldest terminal tasks beyond what is kept."""
-    rows = txn.execute(_PURGEABLE, {"kept": operation.kept, "limit": operation.limit}).fetchall()
+    kept = operation.kept
+    if txn.execute(_USED).fetchone()[0] > operation.bytes_max:
+        kept = min(kept, TASKS_KEPT_WHEN_LARGE)
+    rows = txn.execute(_PURGEABLE, {"kept": kept, "limit": operation.limit}).fetchall()
     for seq, agent, status in rows:
         for statement in _PURGES:
             txn.execute(statement, (seq,))

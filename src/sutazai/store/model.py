@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from sutazai.limits import STORE_BYTES_KEPT_MAX
+
 QUEUED, LEASED, WAITING, SUCCEEDED, FAILED, DEAD, CANCELLED, EXPIRED = range(8)
 #: Names of the states on the wire, by their number in the store.
 STATUS_NAMES = ("queued", "leased", "waiting", "succeeded", "failed", "dead", "cancelled", "expired")
@@ -193,9 +195,16 @@ class Promote:
 
 @dataclass(frozen=True, slots=True)
 class Purge:
-    """Forget the oldest terminal tasks beyond what is kept. Reply: how many."""
+    """Forget the oldest terminal tasks beyond what is kept. Reply: how many.
+
+    Attributes:
+        kept: newest tasks that stay.
+        bytes_max: when the store is larger, only ``TASKS_KEPT_WHEN_LARGE`` stay.
+        limit: at most so many at once.
+    """
 
     kept: int
+    bytes_max: int = STORE_BYTES_KEPT_MAX
     limit: int = 100
 
 
@@ -337,6 +346,7 @@ class Outcome:
         revoked: ``(task, fence)`` of leases that others ended: their instances must stop.
         due_ms: earliest due time it stored, 0 for none.
         deadline_ms: earliest deadline it stored, 0 for none.
+        characters: of payloads that it read.
     """
 
     reply: Any = None
@@ -344,3 +354,4 @@ class Outcome:
     revoked: list[tuple[str, int]] = field(default_factory=list)
     due_ms: int = 0
     deadline_ms: int = 0
+    characters: int = 0

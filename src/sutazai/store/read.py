@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Raw
 
 from sutazai.errors import InvalidInputError, NotFoundError
+from sutazai.limits import RESULTS_BYTES_MAX, TASK_RESULT_BYTES_MAX
 from sutazai.store.model import (
     STATUS_NAMES,
     STATUS_NUMBERS,
@@ -37,7 +38,8 @@ _SUCCEEDED = sql("list_succeeded")
 _UNSUCCESSFUL = sql("list_unsuccessful")
 
 
-def _as_json(values: tuple[Any, ...], now_ms: int, *, payloads: bool = True) -> dict[str, Any]:
+def _as_json(txn: Txn, values: tuple[Any, ...], *, payloads: bool = True) -> dict[str, Any]:
+    now_ms = txn.now_ms
     (_, name, agent, skill, status, priority, session, held, due_ms, deadline_ms, created_wall_ms, finished_wall_ms,
      parent, depth, awaited, children_open, step, attempt, attempts_max, losses, fence, turns, ticket, pid,
      leased_wall_ms, key, error, data, result) = values  # fmt: skip
@@ -53,6 +55,7 @@ def _as_json(values: tuple[Any, ...], now_ms: int, *, payloads: bool = True) -> 
         "error": json.loads(error) if error and status != SUCCEEDED else None,
     }  # fmt: skip
     if payloads:
+        txn.outcome.characters += len(data or "") + len(result or "")
         found["input"] = Raw(data if data is not None else "null")
         found["result"] = Raw(result if result is not None else "null")
     return found
@@ -67,7 +70,7 @@ def full(txn: Txn, task: str) -> dict[str, Any]:
     values = txn.execute(_FULL, (task,)).fetchone()
     if values is None:
         raise NotFoundError(f"there is no task {task!r}")
-    return _as_json(values, txn.now_ms)
+    return _as_json(txn, values)
 
 
 def get(txn: Txn, operation: Get) -> dict[str, Any]:
@@ -87,11 +90,14 @@ def events(txn: Txn, operation: Events) -> list[Event]:
 
 
 def tree(txn: Txn, operation: Tree) -> list[dict[str, Any]]:
-    """Read a task and its descendants, parents before children, each with its turns."""
+    """Read a task and its descendants, parents before children, each with its turns.
+
+    Inputs and results are given until they fill a frame; the later tasks come without.
+    """
     found = []
     for (seq,) in txn.execute(_TREE, (operation.task, operation.limit)).fetchall():
         values = txn.execute(_FULL_BY_SEQ, (seq,)).fetchone()
-        task = _as_json(values, txn.now_ms)
+        task = _as_json(txn, values, payloads=txn.outcome.characters < RESULTS_BYTES_MAX - TASK_RESULT_BYTES_MAX)
         task["turns"] = _turns(txn, seq, task)
         found.append(task)
     if not found:
@@ -137,7 +143,7 @@ def list_tasks(txn: Txn, operation: List) -> list[dict[str, Any]]:
     if query in {_NEWEST, _SUCCEEDED}:
         del values["status"]
     return [
-        _as_json(txn.execute(_FULL_BY_SEQ, (seq,)).fetchone(), txn.now_ms, payloads=False)
+        _as_json(txn, txn.execute(_FULL_BY_SEQ, (seq,)).fetchone(), payloads=False)
         for (seq,) in txn.execute(query, values).fetchall()
     ]
 

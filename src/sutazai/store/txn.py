@@ -115,7 +115,11 @@ class Txn:
     def payload(self, seq: int, kind: int) -> str | None:
         """Read input, carry or result of a task."""
         found = self.execute(_GET, (seq * 4 + kind,)).fetchone()
-        return None if found is None else found[0]
+        if found is None:
+            return None
+        text: str = found[0]
+        self.outcome.characters += len(text)
+        return text
 
     def put_payload(self, seq: int, kind: int, data: str) -> None:
         """Store it."""

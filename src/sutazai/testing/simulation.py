@@ -20,7 +20,7 @@ import msgspec
 from sutazai.bus.broker import Broker
 from sutazai.bus.clock import BrokerClock
 from sutazai.bus.directory import Directory
-from sutazai.bus.group import Entry, run_group, settle
+from sutazai.bus.group import Group, run_group, settle
 from sutazai.bus.options import Options
 from sutazai.store.sqlite import SqliteStore
 from sutazai.testing.manual_clock import ManualClock
@@ -38,6 +38,7 @@ _PEACEFUL_STEPS_MAX = 60_000
 _REST_EVERY_STEPS = 50
 _WEIGHTS = (40, 20, 20, 10, 10)
 _LOG_LINES = 60
+_ROOM = 1_000_000
 
 
 class Wire:
@@ -106,7 +107,7 @@ class World:
         self.linked = False
         self.unlucky = True
         self._broker_death = self.rng.choice([0.0, 0.004, 0.012, 0.03])
-        self._group: list[Entry] | None = None
+        self._group: Group | None = None
         self._is_committed = False
         self._pushes: deque[dict[str, Any]] = deque()
         self._answers: deque[tuple[Callable[[dict[str, Any]], None], dict[str, Any]]] = deque()
@@ -259,7 +260,8 @@ class World:
             return
         if self._group is None:
             if broker.journal.pending or broker.has_work():
-                self._group = run_group(self.store, clock, broker.journal.take(), broker.hooks)
+                room = self.rng.choice([_ROOM, 60])
+                self._group = run_group(self.store, clock, broker.journal.take(), broker.hooks, room)
                 self._is_committed = False
         elif not self._is_committed:
             self.store.commit(clock.reading())
@@ -267,8 +269,9 @@ class World:
             self.checks.after_commit()
         else:
             group, self._group = self._group, None
-            broker.committed(group)
-            settle(group)
+            broker.journal.put_back(group.later)
+            broker.committed(group.done)
+            settle(group.done)
 
     def _somebody_acts(self) -> None:
         living = [instance for instance in self.instances if instance.alive]

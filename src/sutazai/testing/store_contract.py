@@ -426,6 +426,7 @@ class StoreContract:
         expect(self.do(model.Purge(kept=2)), 3, "forgotten")
         expect_refused(NotFoundError, lambda: self.get("t0"))
         expect([self.status(name) for name in ("c1", "t4", "p")], ["succeeded", "succeeded", "waiting"], "kept")
+        expect(self.do(model.Purge(kept=1_000_000, bytes_max=0)), 0, "a large store keeps its newest")
 
     # Reading, events, groups
 

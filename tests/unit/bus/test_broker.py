@@ -70,8 +70,9 @@ class Rig:
         while self.broker.journal.pending or self.broker.has_work():
             group = run_group(self.store, self.broker_clock, self.broker.journal.take(), self.broker.hooks)
             self.store.commit(self.broker_clock.reading())
-            self.broker.committed(group)
-            settle(group)
+            self.broker.journal.put_back(group.later)
+            self.broker.committed(group.done)
+            settle(group.done)
 
     def pass_time(self, milliseconds: int) -> None:
         """Turn the clock, with all its ticks."""

@@ -106,7 +106,7 @@ def test_a_group_that_meets_a_full_disk_is_done_again_in_the_room_set_aside() ->
     store = FullStore(1)
     clock = BrokerClock(ManualClock(), None)
     undone: list[int] = []
-    done = run_group(store, clock, entries(), GroupHooks(lambda _: [], lambda: undone.append(1)))
+    done = run_group(store, clock, entries(), GroupHooks(lambda _: [], lambda: undone.append(1))).done
     store.commit(clock.reading())
     assert isinstance(done[0].result, StorageFullError)
     assert isinstance(done[1].result, model.Outcome)

@@ -25,6 +25,11 @@ SELECT id, agent, fence, ticket, pid FROM tasks WHERE status = 1 AND deadline_ms
 SELECT agent, status, COUNT(*), SUM(status = 0 AND held = 0 AND due_ms = 0) FROM tasks
 WHERE status < 3 OR status = 5 GROUP BY agent, status;
 
+-- name: bytes_used
+-- Size of what the database holds, without its free pages.
+SELECT (pages.page_count - free.freelist_count) * size.page_size
+FROM pragma_page_count AS pages, pragma_freelist_count AS free, pragma_page_size AS size;
+
 -- name: purgeable
 -- The oldest terminal tasks beyond what is kept, none of them a child of an open task.
 SELECT seq, agent, status FROM tasks
