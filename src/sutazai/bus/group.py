@@ -99,7 +99,8 @@ def run_group(
     """Do a group in one transaction, which stays open for the caller to commit.
 
     ``room`` is how many bytes of payloads it may read before the rest waits for the next group, so that a burst of
-    reads does not fill the memory. A full disk rolls it back; then it is done again in the room that was set aside, where new submissions are refused.
+    reads does not fill the memory. A full disk rolls the group back; then it is done again in the room that was set
+    aside, where new submissions are refused.
 
     Raises:
         DiskFullError: even that room is used up; nothing was done and no transaction is open.
