@@ -8,6 +8,7 @@ instance is a child of ``sutazaid`` and outlives its zygote.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -30,6 +31,7 @@ ROOT = "zygote"
 _FLEET_GONE = 0
 _NOT_WANTED = 1
 _REGISTER_ID = 1
+GREETING_S_MAX = 1.0
 SPARE_AFTER_S = 0.1
 
 
@@ -200,7 +202,16 @@ class RootZygote(Post):
         kernel.set_name(worker.name)
         kernel.set_command_line(f"sutazai: worker {worker.name} ({worker.family})")
         os.environ["SUTAZAI_PROCESS"] = worker.name
+        self._greet(worker.name)
         return Member(worker.name, self.fleet, load(worker.family, worker.preload, worker.name)).serve()
+
+    def _greet(self, name: str) -> None:
+        """Let ``sutazaid`` move this member into its own cgroup before it loads; else the root's would be charged."""
+        with contextlib.suppress(UnavailableError, ProtocolError):
+            if self.link.connect():
+                self.link.send({"op": "hello", "id": 0, "process": name})
+                self.link.receive(GREETING_S_MAX)
+        self.link.close()
 
 
 def load(family: str, modules: tuple[str, ...], name: str) -> int:
