@@ -180,8 +180,7 @@ class Keeper:
         unit.state, unit.begun, unit.why = "starting", True, ""
         tools.gate.bind(unit.ticket, pid)
         tools.reaper.watch(pid, lambda ended: self._on_exit(unit, pid, ended))
-        if unit.spec.argv:
-            tools.doctor.await_ready(unit, lambda: self.ready(unit), lambda text: self._on_late(unit, text))
+        tools.doctor.await_ready(unit, lambda: self.ready(unit), lambda text: self._on_late(unit, text))
 
     def _on_report(self, unit: Unit) -> None:
         if unit.report_fd < 0:

@@ -58,6 +58,7 @@ class Operations:
     def __init__(self, fleet: Fleet, parts: Parts, workers: Workers, server: LineServer) -> None:
         self._server = server
         self._fleet = fleet
+        self._workers = workers
         self._keeper = parts.keeper
         self._instances = instances = parts.instances
         self._cells = parts.cells
@@ -93,6 +94,7 @@ class Operations:
     def _hello(self, request: Request) -> None:
         process = request.text("process")
         self._server.name(request.connection, process)
+        self._workers.greeted(process, request.connection.pid)
         request.reply(fleet=self._fleet.fleet_name, pid=self._fleet.pid)
         if process == BROKER:
             self._instances.tell_all_tickets()

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from sutazai.supervisor.contract import PlanFile, Process
+from sutazai.supervisor.contract import PlanFile, Process, Ready
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -157,7 +157,7 @@ def worker_processes(plan: PlanFile) -> list[Process]:
             limits=worker.limits,
             envelope_bytes=worker.envelope_bytes,
             after=[root.name],
-            ready=root.ready,
+            ready=Ready("notify", timeout_ms=root.ready.timeout_ms),
             oom_score_adj=root.oom_score_adj,
             protected=root.protected,
         )

@@ -8,6 +8,7 @@ the memory is charged to its own group and not to the zygote's, and when it can 
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from sutazai.errors import HostError, ProtocolError, RefusedError
@@ -85,6 +86,16 @@ class Workers:
         self._keeper.ready(unit)
         self._keeper.advance()
         self.on_registered()
+
+    def greeted(self, name: str, pid: int) -> None:
+        """A member says hello before it loads: from here on what it loads is charged to its own group.
+
+        A refusal is told when it registers.
+        """
+        unit = self._keeper.units.get(name)
+        if name in self._workers and unit is not None and not unit.pid:
+            with suppress(RefusedError):
+                self._take_in(unit, pid)
 
     def _take_in(self, unit: Unit, pid: int) -> None:
         if unit.pid:
