@@ -7,6 +7,7 @@ opens the file.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import sqlite3
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-#: The log is copied into the database when it has grown to this size.
-CHECKPOINT_BYTES = 8 * 1024 * 1024
+#: The log is copied into the database when it has grown to this size: 1 to 2 ms of work.
+CHECKPOINT_BYTES = 16 * 1024 * 1024
 _COMMITS_MEASURED = 1_000
 _PAGE_BYTES = 4_096
 _MAX_FRAME_OFFSET = 16
@@ -88,6 +89,8 @@ class SqliteStore:
         migrate(self._connection, wall_ms)
         self._ballast = Ballast(path.with_suffix(".ballast") if path else None, ballast_bytes)
         self._ballast.prepare()
+        # The log can always be copied in the room that is set aside.
+        self._log_bytes_max = min(CHECKPOINT_BYTES, ballast_bytes // 2) if ballast_bytes else CHECKPOINT_BYTES
         self.counts = Counts()
         self._changes = 0
         self._commit_ms: deque[float] = deque(maxlen=_COMMITS_MEASURED)
@@ -156,7 +159,7 @@ class SqliteStore:
             self._commits += 1
         except sqlite3.Error as error:
             raise self._explain(error) from error
-        if self._path is not None and self._commits % 16 == 0 and self._wal_bytes_used() >= CHECKPOINT_BYTES:
+        if self._path is not None and self._commits % 16 == 0 and self._wal_bytes_used() >= self._log_bytes_max:
             self.checkpoint()
 
     def checkpoint(self) -> None:
@@ -182,8 +185,10 @@ class SqliteStore:
         return self._ballast.check()
 
     def give_room(self) -> None:
-        """A write met a full disk: free what was set aside."""
+        """A write met a full disk: free what was set aside, and the log, by copying it into that room."""
         self._ballast.release()
+        with contextlib.suppress(sqlite3.OperationalError):
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def leases(self) -> list[model.Lease]:
         """Turns that were running when the store was opened."""
