@@ -11,6 +11,7 @@ import argparse
 import fcntl
 import os
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from sutazai.supervisor.contract import PlanFile
 
 EXIT_RUNNING = 3
+STOP_WAIT_S = 60.0
+STOP_POLL_S = 0.02
 FD_FIRST_FREE = 3
 
 
@@ -64,12 +67,17 @@ def _lock(plan: PlanFile) -> int | None:
         lock = os.open(Path(plan.state_dir) / "sutazaid.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise ConfigError(f"cannot make the fleet's folders: {error.strerror}", path=str(error.filename)) from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(lock)
-        return None
-    return lock
+    wish, until_s = Wish(Path(plan.state_dir) / "wish.json"), time.monotonic() + STOP_WAIT_S
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if wish.read() == "down" and time.monotonic() < until_s:  # it is just stopping
+                time.sleep(STOP_POLL_S)
+                continue
+            os.close(lock)
+            return None
+        return lock
 
 
 def _in_background(plan: PlanFile, plan_path: Path, lock: int) -> int:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 FORK_WAIT_MS = 5_000
 TERM_GRACE_MS = 2_000
+CHANGE_GRACE_MS = 10_000
 BROKER = "broker"
 SIGTERM, SIGKILL = 15, 9
 
@@ -100,12 +101,13 @@ class Instances:
         self._stopping = False
         self._on_empty: list[Callable[[], None]] = []
 
-    def set_agents(self, agents: list[Agent]) -> None:
+    def set_agents(self, agents: list[Agent], uid_first: int) -> None:
         """Take over which agents exist; instances of changed or removed ones finish their turn and end."""
+        self._slots.begin_at(uid_first if os.geteuid() == 0 else 0)
         fresh = {agent.name: agent for agent in agents}
         for instance in list(self.live.values()):
             if fresh.get(instance.agent.name) != instance.agent:
-                self.end(instance.ticket, "its agent was changed", own=False)
+                self.end(instance.ticket, "its agent was changed", own=False, grace_ms=CHANGE_GRACE_MS)
         self._agents = fresh
 
     # Waking
@@ -141,6 +143,7 @@ class Instances:
         members = self._tools.workers.for_family(agent.family)
         if not members:
             return "", f"no worker of the family {agent.family} is ready"
+        self._tools.cells.groups.prepare()  # the kernel's grace period begins now, beside all that comes before placing
         ticket = new_id("k")
         group = self._tools.cells.path(agent.pool, f"{agent.name}.{ticket}")
         admission = self._tools.gate.ask_instance(agent, ticket)
@@ -173,7 +176,6 @@ class Instances:
         )
         try:
             tools.cells.ensure(instance.agent.name, instance.group, instance.agent.limits)
-            tools.cells.groups.prepare()
         except HostError as error:
             self._fork_failed(instance, str(error))
 
@@ -234,8 +236,8 @@ class Instances:
 
     # Ending
 
-    def end(self, ticket: str, why: str, *, own: bool, at_once: bool = False) -> None:
-        """End an instance: let it finish (SIGTERM) and kill it after a grace, or kill it at once.
+    def end(self, ticket: str, why: str, *, own: bool, grace_ms: int = TERM_GRACE_MS) -> None:
+        """End an instance: let it finish (SIGTERM) and kill it after a grace; a grace of 0 kills at once.
 
         Raises:
             NotFoundError: there is no such instance.
@@ -248,13 +250,11 @@ class Instances:
         elif instance.state == "running":
             instance.doomed_by, instance.own = why, own
             self._tools.cells.groups.thaw(instance.group)
-            if at_once:
+            if grace_ms <= 0:
                 self._tools.cells.groups.kill(instance.group)
             else:
                 self._tools.reaper.signal(instance.pid, SIGTERM)
-                instance.timer = self._tools.loop.after(
-                    TERM_GRACE_MS, lambda: self._tools.cells.groups.kill(instance.group)
-                )
+                instance.timer = self._tools.loop.after(grace_ms, lambda: self._tools.cells.groups.kill(instance.group))
 
     def drain(self, grace_ms: int, then: Callable[[], None]) -> None:
         """Start none any more; let all finish their turn, end what is left after the grace, and call back."""

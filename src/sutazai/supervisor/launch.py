@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sutazai.errors import HostError
+from sutazai.supervisor.journal import say
 from sutazai.supervisor.logs import LogKeeper, LogLimit
 from sutazai.supervisor.spawn import Command, Spawned, spawn
 
@@ -45,7 +46,11 @@ class Launcher:
         listen = self._listeners.obtain(spec)
         self._cells.ensure(spec.name, unit.group, spec.limits)
         self._logs.limit(spec.name, LogLimit(spec.log_bytes_max, spec.log_files_kept))
-        log_fd = self._logs.open(spec.name)
+        try:
+            log_fd = self._logs.open(spec.name)
+        except OSError as error:  # a full disk must not stop the work
+            say(f"{spec.name} runs without a log: {error.strerror}", "warning")
+            log_fd = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
         try:
             command = Command(
                 argv=spec.argv,

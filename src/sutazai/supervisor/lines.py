@@ -6,7 +6,6 @@ line length, connections, unsent bytes. A peer that sends garbage is told so onc
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import socket
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 CONNECTIONS_MAX = 256
+ACCEPT_PAUSE_MS = 1_000
 UNSENT_BYTES_MAX = 16 * LINE_BYTES_MAX
 _PEERCRED = struct.Struct("3i")
 
@@ -264,17 +264,24 @@ class LineServer:
             connection.close()
 
     def _accept(self, _events: int) -> None:
-        with contextlib.suppress(BlockingIOError):
-            while True:
+        while True:
+            try:
                 peer, _ = self._listening.accept()
-                peer.settimeout(0)
-                pid, uid, _ = _PEERCRED.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size))
-                if uid not in {0, os.geteuid()} or len(self._connections) >= CONNECTIONS_MAX:
-                    peer.close()
-                    continue
-                connection = Connection(self, peer, pid)
-                self._connections.add(connection)
-                self.loop.watch(peer.fileno(), READ, connection.on_event)
+            except BlockingIOError:
+                return
+            except OSError as error:  # out of descriptors: try again later instead of for ever
+                say(f"cannot take a connection: {error.strerror}", "error")
+                self.loop.unwatch(self._listening.fileno())
+                self.loop.after(ACCEPT_PAUSE_MS, lambda: self.serve(self._on_request))
+                return
+            peer.settimeout(0)
+            pid, uid, _ = _PEERCRED.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size))
+            if uid not in {0, os.geteuid()} or len(self._connections) >= CONNECTIONS_MAX:
+                peer.close()
+                continue
+            connection = Connection(self, peer, pid)
+            self._connections.add(connection)
+            self.loop.watch(peer.fileno(), READ, connection.on_event)
 
 
 def _unserved(request: Request) -> None:

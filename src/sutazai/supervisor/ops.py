@@ -149,5 +149,5 @@ class Operations:
         else:
             ticket = request.text("ticket" if "ticket" in request.body else "instance")
             own = request.body.get("own", True) is not False
-            self._instances.end(ticket, str(request.body.get("reason", "asked for")), own=own, at_once=True)
+            self._instances.end(ticket, str(request.body.get("reason", "asked for")), own=own, grace_ms=0)
         request.reply()

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import faulthandler
 import os
+import resource
 import signal
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sutazai.errors import ConfigError, SutazaiError
 from sutazai.host import process
+from sutazai.supervisor import spawn
 from sutazai.supervisor.contract import PlanFile
 from sutazai.supervisor.fds import FdStore
 from sutazai.supervisor.journal import say
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 
 EXIT_REFUSED = 78
 STARTED = b"started"
+DESCRIPTORS_WANTED = 16_384
 
 
 def checked(path: Path) -> PlanFile:
@@ -36,6 +40,14 @@ def checked(path: Path) -> PlanFile:
     if found := mistakes(plan):
         raise ConfigError("; ".join(found), path=str(path), hint="run: sutazai plan")
     return plan
+
+
+def _raise_descriptor_limit() -> None:
+    """Take as many descriptors as are allowed: the control files of each group that is read every tick stay open."""
+    _, hard = spawn.DESCRIPTORS
+    wanted = DESCRIPTORS_WANTED if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS_WANTED)
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(wanted, spawn.DESCRIPTORS[0]), hard))
 
 
 def run(plan_path: str, channel: socket.socket, inherited: dict[str, int], announce_fd: int) -> int:
@@ -51,6 +63,7 @@ def run(plan_path: str, channel: socket.socket, inherited: dict[str, int], annou
         The exit code: 0 after a stop, 78 for a refused plan.
     """
     process.set_child_subreaper()
+    _raise_descriptor_limit()
     process.set_name("sutazaid")
     faulthandler.register(signal.SIGUSR2)  # where it is, into its log: for a sutazaid that does not answer
     try:

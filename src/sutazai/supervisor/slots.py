@@ -30,6 +30,10 @@ class Slots:
         self._first = uid_first
         self._taken: set[int] = set()
 
+    def begin_at(self, uid_first: int) -> None:
+        """Take over the first uid of a new plan; what is given stays given."""
+        self._first = uid_first
+
     def take(self) -> int:
         """Take the lowest free uid; 0 when none is dropped."""
         if self._first <= 0:

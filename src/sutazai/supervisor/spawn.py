@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 FAILED_EXIT = 127
+#: What ``sutazaid`` itself was given; it raises its own bound (``run``), its children get this one.
+DESCRIPTORS = resource.getrlimit(resource.RLIMIT_NOFILE)
 MESSAGE_BYTES_MAX = 1_024
 _DEFAULT_SIGNALS = (signal.SIGPIPE, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, signal.SIGXFSZ)
 
@@ -115,6 +118,7 @@ def _become(command: Command, go: tuple[int, int], report_fd: int) -> None:
         for number in _DEFAULT_SIGNALS:
             signal.signal(number, signal.SIG_DFL)
         os.umask(0o022)
+        resource.setrlimit(resource.RLIMIT_NOFILE, DESCRIPTORS)
         _descriptors(command)
         host_process.set_oom_score_adj(
             os.getpid(), command.oom_score_adj

@@ -8,6 +8,7 @@ gated: the order matters for coming up, not for repair.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -16,6 +17,7 @@ from sutazai.supervisor.contract import PlanFile, Process, Ready
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 State = Literal["waiting", "starting", "ready", "backoff", "stopping", "stopped", "done"]
 
 
@@ -87,6 +89,8 @@ def mistakes(plan: PlanFile) -> list[str]:
     processes = worker_processes(plan) + plan.processes
     names = [process.name for process in processes]
     found = [f"the name {name!r} is used twice" for name in sorted({name for name in names if names.count(name) > 1})]
+    every = [plan.fleet, *names, *(pool.name for pool in plan.pools), *(agent.name for agent in plan.agents)]
+    found += [f"{name!r} is no name: write letters, digits, '.', '-' and '_'" for name in every if not _is_name(name)]
     found += _pool_mistakes(plan, processes)
     found += _order_mistakes(plan, processes)
     for process in plan.processes:
@@ -99,6 +103,11 @@ def mistakes(plan: PlanFile) -> list[str]:
             if other != process.name:
                 found.append(f"{process.name}: {other} listens on {listen.path or listen.port} already")
     return found
+
+
+def _is_name(text: str) -> bool:
+    """Whether it can be the name of a group and of a log file."""
+    return _NAME.fullmatch(text) is not None
 
 
 def _pool_mistakes(plan: PlanFile, processes: list[Process]) -> list[str]:
@@ -156,6 +165,7 @@ def worker_processes(plan: PlanFile) -> list[Process]:
             stage=root.stage,
             limits=worker.limits,
             envelope_bytes=worker.envelope_bytes,
+            env={"SUTAZAI_FAMILY": worker.family, "SUTAZAI_PRELOAD": ",".join(worker.preload)},  # a change must show
             after=[root.name],
             ready=Ready("notify", timeout_ms=root.ready.timeout_ms),
             oom_score_adj=root.oom_score_adj,

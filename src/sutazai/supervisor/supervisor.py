@@ -91,7 +91,7 @@ class Supervisor:
         self._instances = Instances(
             InstanceTools(self.loop, self._server, self._alarms, self._cells, self._gate, self._reaper, self._workers),
             Tokens(state / "ticket.key"),
-            Slots(plan.instance_uid_first if os.geteuid() == 0 else 0),
+            Slots(0),
         )
         self._workers.on_registered = self._instances.room
         self._gate.on_release = self._instances.room
@@ -141,7 +141,7 @@ class Supervisor:
         self._keeper.set_plan(plan)
         root = next((process.name for process in plan.processes if process.kind == "worker"), "")
         self._workers.set_plan(root, plan.workers)
-        self._instances.set_agents(plan.agents)
+        self._instances.set_agents(plan.agents, plan.instance_uid_first)
 
     def _own_socket(self) -> Any:
         own = self._store.get(OWN_SOCKET)

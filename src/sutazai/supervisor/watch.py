@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 DISK_LOW_BYTES = 256 * MIB
 RECOVERED = 1.1
+#: The broker asks again every few seconds while it needs an instance.
+EXHAUSTED_KEPT_MS = 15_000
 HOST = "host"
 #: Findings that hold until the governor no longer finds them; an OOM kill is an event and is taken back by time.
 LASTING = ("MemoryPressure", "ReserveEntered", "HostMemoryLow", "LimitNotEnforced")
@@ -75,6 +77,7 @@ class Watch:
         self._disk(plan)
         self._privileges(plan)
         parts.alarms.expire("OomKilled", plan.restart.crash_loop_window_ms)
+        parts.alarms.expire("ResourceExhausted", EXHAUSTED_KEPT_MS)
 
     def _findings(self) -> None:
         alarms = self._parts.alarms

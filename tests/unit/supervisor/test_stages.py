@@ -75,6 +75,7 @@ def test_all_mistakes_of_a_plan_are_found_at_once() -> None:
         process("c", after=["b"], pool="nowhere"),
         process("early", "store", after=["b"]),
         process("relative", argv=["true"]),
+        process("../escape"),
         pools=[Pool("standard", 1, parent="ghost")],
         agents=[Agent("x", "/x", "1", "base", "gone", Limits(), 0, 1, 1, 0)],
     )
@@ -88,6 +89,7 @@ def test_all_mistakes_of_a_plan_are_found_at_once() -> None:
         "pool standard: its parent 'ghost' does not exist",
         "b: a listens on 80 already",
         "early: starts after 'b', which is of a later stage",
+        "'../escape' is no name",
         "relative: argv must begin with the absolute path",
         "these depend on one another: b, c",
     ):
