@@ -12,4 +12,3 @@ def greet(name: str, ctx: Context) -> str:
     return f"Hello, {name}!"
 
 
-# ruff: noqa: INP001 (an example is a folder, not a package)

@@ -67,7 +67,7 @@ class LiveFleet:
         Raises:
             HostError: no free range of ports, or the fleet does not come up; its logs are in the message.
         """
-        self.folder = Path(tempfile.mkdtemp(prefix="sz", dir="/tmp"))  # noqa: S108 socket paths must be short
+        self.folder = Path(tempfile.mkdtemp(prefix="sz", dir="/tmp"))  # socket paths must be short
         self.folder.chmod(0o755)
         self.name = self.name or f"t{os.getpid()}"
         self._take_ports()
