@@ -64,8 +64,8 @@ class Caller:
     def submit_for_ever(self) -> None:
         """Submit until told to stop."""
         client = self.connect()
-        index = 0
-        while not self.stop.is_set():
+        index, is_unanswered = 0, False
+        while is_unanswered or not self.stop.is_set():  # what may be stored is asked for until it is known
             key = f"c{self.number}-{index}"
             session = f"s{index % 3}" if index % 2 else None
             task = {"agent": f"a{index % 2}", "skill": "echo", "input": {"key": key}, "session": session}
@@ -73,15 +73,17 @@ class Caller:
             try:
                 reply = client.request(message, WAIT_S)
             except AWAY:
+                is_unanswered = True
                 client.close()
                 client = self.connect()
                 continue
             except StorageFullError:
+                is_unanswered = False
                 self.full += 1
                 time.sleep(0.02)
                 continue
             self.accepted[key] = reply["tasks"][0]["id"]
-            index += 1
+            index, is_unanswered = index + 1, False
         client.close()
 
     def wait_for_all(self) -> None:
