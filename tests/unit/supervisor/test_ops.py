@@ -1,0 +1,29 @@
+"""The table of operations is the reference page's, in both directions."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from unittest.mock import MagicMock
+
+from sutazai.supervisor.ops import Operations
+
+PAGE = Path(__file__).parents[3] / "docs/reference/sutazaid-socket.md"
+
+
+def test_every_operation_is_documented_and_nothing_else_is() -> None:
+    """A new operation without a line on the page, or a line without an operation, fails here."""
+    operations = Operations(MagicMock(), MagicMock(), MagicMock(), MagicMock())
+    section = PAGE.read_text().split("## Operations")[1].split("## Pushes")[0]
+    documented = set(re.findall(r"^\| `([a-z-]+)` \|", section, re.MULTILINE))
+    assert documented == set(operations.table)
+
+
+def test_every_push_is_documented() -> None:
+    """Each kind of push in the code stands in the page's table of pushes."""
+    section = PAGE.read_text().split("## Pushes")[1].split("## Status")[0]
+    documented = set(re.findall(r"^\| `([a-z-]+)` \|", section, re.MULTILINE))
+    code = "\n".join(path.read_text() for path in Path(__file__).parents[3].glob("src/sutazai/supervisor/*.py"))
+    pushed = set(re.findall(r'(?:_tell|\.push)\(\s*"([a-z-]+)"', code)) | set(re.findall(r'"push": "([a-z-]+)"', code))
+    assert pushed <= documented
+    assert {"ticket", "tickets", "exit", "room", "drain", "plan", "member", "fork"} <= pushed
