@@ -316,7 +316,7 @@ class InstanceDesk:
     def _hibernate(self, session: Session, instance: Instance, request: messages.Plain) -> None:
         broker = self._broker
         has_work = broker.store.counts.of(instance.agent).ready > 0 and not broker.dispatcher.stopped
-        if instance.lease is not None or has_work:
+        if instance.lease is not None or instance.claiming or has_work:  # a claim under way is as good as a lease
             session.reply(request.id, {"t": "stay"})
             return
         broker.dispatcher.forget(instance)

@@ -397,6 +397,17 @@ def test_draining_leases_nothing_more(rig: Rig) -> None:
     assert peer.heard.pop()["t"] == "bye"
 
 
+def test_an_instance_with_a_claim_under_way_stays(rig: Rig) -> None:
+    """Between the claim and its commit there is no lease yet; leaving then would burn an attempt."""
+    peer, session = rig.instance("a", "k1")
+    session.instance.claiming = True
+    rig.say(session, {"t": "hibernate", "id": 3})
+    assert peer.heard.pop()["t"] == "stay"
+    session.instance.claiming = False
+    rig.say(session, {"t": "hibernate", "id": 4})
+    assert peer.heard.pop()["t"] == "bye"
+
+
 def test_a_wait_ends_with_its_time(rig: Rig) -> None:
     """Who waits gets the task as it is when the time is over, once."""
     task = rig.submit()
