@@ -91,7 +91,8 @@ def test_sutazaid_killed_re_adopts_all(own: OwnSutazaid) -> None:
     assert after["since_wall_ms"] == before["since_wall_ms"]
     groups = detect_groups(own.fleet, own.state)
     if "memory" in groups.enforced():
-        assert pids["quiet"] in groups.pids("standard/quiet")
+        for name in ("web", "quiet"):
+            assert groups.pids(f"standard/{name}") == [pids[name]], "nothing is started beside what lives"
     assert own.stop()["ok"] is True
     assert not [pid for pid in pids.values() if pid and procfs.identity(pid)]
     assert not own.run.exists()
