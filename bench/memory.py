@@ -61,7 +61,7 @@ def fleet() -> tuple[int, int, list[tuple[str, int]], float]:
             daemon = [int((Path(live.env["SUTAZAI_RUN_ROOT"]) / live.name / "guard.pid").read_text().split()[0])]
             children = Path(f"/proc/{daemon[0]}/task/{daemon[0]}/children").read_text().split()
             daemon += [
-                int(pid) for pid in children if b"sutazai.supervisor" in Path(f"/proc/{pid}/cmdline").read_bytes()
+                int(pid) for pid in children if b"guard.py" in Path(f"/proc/{pid}/cmdline").read_bytes()
             ]
             platform.insert(0, ("guard + sutazaid", pss_bytes(daemon)))
             before = cpu_s(daemon)

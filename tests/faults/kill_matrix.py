@@ -178,6 +178,7 @@ class Row:
     pid: int
     recovered_s: float
     accepted: int
+    twins: list[str] = field(default_factory=list)
 
 
 def victim(status: dict[str, Any], target: str, fleet: LiveFleet) -> int:
@@ -188,7 +189,7 @@ def victim(status: dict[str, Any], target: str, fleet: LiveFleet) -> int:
     if target == "sutazaid":
         guard = int((Path(fleet.env["SUTAZAI_RUN_ROOT"]) / fleet.name / "guard.pid").read_text().split()[0])
         children = Path(f"/proc/{guard}/task/{guard}/children").read_text().split()
-        named = [int(pid) for pid in children if b"sutazai.supervisor" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        named = [int(pid) for pid in children if b"guard.py" in Path(f"/proc/{pid}/cmdline").read_bytes()]
         return named[0] if named else 0
     name = "python-0" if target == "worker" else target
     return int(next(entry["pid"] or 0 for entry in status["processes"] if entry["name"] == name))
@@ -213,6 +214,17 @@ def wait_until_up(fleet: LiveFleet, dead_pid: int) -> None:
     raise TimeoutError(f"not up again: {status.get('state')} {states}\n{fleet.log_tails()}")
 
 
+def twins(fleet: LiveFleet) -> list[str]:
+    """Name each program of the platform that runs more than once: somebody started a second one beside a living one."""
+    programs: Counter[str] = Counter()
+    for pid in fleet.leftovers():
+        with contextlib.suppress(OSError):
+            argv = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            if b"-m" in argv[:-1]:
+                programs[argv[argv.index(b"-m") + 1].decode()] += 1
+    return [f"{program} runs {count} times" for program, count in programs.items() if count > 1]
+
+
 def _answers(fleet: LiveFleet) -> bool:
     """Tell whether the edge and the broker behind it answer."""
     connection = http.client.HTTPConnection("127.0.0.1", fleet.port(10480), timeout=5)
@@ -235,6 +247,8 @@ def kill_all(fleet: LiveFleet, load: Load, rounds: int) -> list[Row]:
             while not pid and time.monotonic() < until:
                 with contextlib.suppress(SutazaiError), SupervisorClient(fleet.name) as supervisor:
                     pid = victim(supervisor.status(), target, fleet)
+            if pid <= 1:
+                raise TimeoutError(f"there is no {target} to kill")
             before = len(load.accepted)
             begun = time.monotonic()
             os.kill(pid, signal.SIGKILL)
@@ -242,6 +256,7 @@ def kill_all(fleet: LiveFleet, load: Load, rounds: int) -> list[Row]:
             rows.append(Row(target, pid, time.monotonic() - begun, 0))
             load.stop.wait(1.0)
             rows[-1].accepted = len(load.accepted) - before
+            rows[-1].twins = twins(fleet)
     return rows
 
 
@@ -290,7 +305,7 @@ def show(rows: list[Row], load: Load, lost: list[str], doubled: list[str]) -> No
     """Print the matrix."""
     print("\n| kill -9 of | all ready again after | tasks accepted meanwhile |\n| --- | --- | --- |")
     for row in rows:
-        print(f"| {row.killed} | {row.recovered_s:.2f} s | {row.accepted} |")
+        print(f"| {row.killed} | {row.recovered_s:.2f} s | {row.accepted} |{' '.join(row.twins)}")
     refused = ", ".join(f"{count}× {code}" for code, count in load.refused.items()) or "nothing"
     print(
         f"\n{len(load.accepted)} tasks accepted, {len(lost)} lost, {len(doubled)} doubled; asked again after: {refused}"

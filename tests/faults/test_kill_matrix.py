@@ -19,5 +19,6 @@ def test_kill_every_process_under_load(capsys: pytest.CaptureFixture[str]) -> No
         kill_matrix.show(rows, load, lost, doubled)
     assert [row.killed for row in rows] == list(kill_matrix.TARGETS)
     assert all(row.accepted for row in rows)
+    assert not [row.twins for row in rows if row.twins]
     assert not lost
     assert not doubled

@@ -46,7 +46,7 @@ def list_tasks(
             task["id"],
             f"{task['agent']}.{task['skill']}",
             f"[{COLOURS.get(task['status'], 'cyan')}]{task['status']}[/]",
-            str(task.get("attempts", "")),
+            str(task.get("turns_ended", "")),
         )
     console().print(grid)
 

@@ -51,7 +51,20 @@ def lives(groups: Groups, facts: ProcessFacts) -> bool:
 def adopt(
     facts: Facts, plan: PlanFile, cells: Cells, keeper: Keeper, instances: Instances, listeners: Listeners
 ) -> Adopted:
-    """Take over all that lives and is known; end all that lives and is not."""
+    """Take over all that lives and is known; end all that lives and is not. Starts nothing."""
+    with keeper.adopting():
+        result = _take_over(facts, plan, cells, keeper, instances, listeners)
+    if result.processes or result.instances or result.ended:
+        say(
+            f"adopted {len(result.processes)} processes and {len(result.instances)} instances, "
+            f"ended {len(result.ended)} unknown groups {list(result.ended) or ''}"
+        )
+    return result
+
+
+def _take_over(
+    facts: Facts, plan: PlanFile, cells: Cells, keeper: Keeper, instances: Instances, listeners: Listeners
+) -> Adopted:
     processes, changed = [], []
     for name, known in facts.processes.items():
         unit = keeper.units.get(name)
@@ -72,13 +85,7 @@ def adopt(
             unit.last_exit = "ended while sutazaid was away"
             unit.restarts += 1
     ended = _sort_groups(plan, cells, keeper, instances)
-    result = Adopted(tuple(processes), tuple(changed), tuple(instances.live), tuple(ended))
-    if processes or result.instances or ended:
-        say(
-            f"adopted {len(processes)} processes and {len(result.instances)} instances, "
-            f"ended {len(ended)} unknown groups {ended or ''}\n"
-        )
-    return result
+    return Adopted(tuple(processes), tuple(changed), tuple(instances.live), tuple(ended))
 
 
 def _sort_groups(plan: PlanFile, cells: Cells, keeper: Keeper, instances: Instances) -> list[str]:

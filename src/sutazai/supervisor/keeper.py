@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import random
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,7 @@ from sutazai.supervisor.stages import holding, startable, worker_processes
 from sutazai.supervisor.unit import Unit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from sutazai.supervisor.alarms import Alarms
     from sutazai.supervisor.cells import Cells
@@ -112,6 +113,15 @@ class Keeper:
     def freeze(self) -> None:
         """Start nothing any more: the fleet stops."""
         self._frozen = True
+
+    @contextmanager
+    def adopting(self) -> Iterator[None]:
+        """Start nothing inside: one process that is taken over must not start the next one, which lives too."""
+        before, self._frozen = self._frozen, True
+        try:
+            yield
+        finally:
+            self._frozen = before
 
     def advance(self) -> None:
         """Start what may start now; harmless at any time."""
