@@ -175,6 +175,8 @@ def test_memory_limit_ends_only_the_one_over_it(own: OwnSutazaid) -> None:
     assert row(status, "neighbour")["pid"] == neighbour
     assert row(status, "neighbour")["restarts"] == 0
     assert row(status, "hungry")["memory_limit_bytes"] == 48 << 20
+    status = own.until(lambda status: row(status, "hungry")["oom_kills"] >= 2)  # counted beyond the group's own life
+    assert row(status, "hungry")["memory_peak_bytes"] <= 48 << 20
 
 
 @pytest.mark.root

@@ -71,6 +71,7 @@ def _take_over(
         if unit is None:
             continue
         unit.restarts = known.restarts
+        unit.oom_kills, unit.peak_bytes = known.oom_kills, known.peak_bytes
         unit.failures_wall_ms = list(known.failures_wall_ms)
         unit.last_exit = known.last_exit
         if known.cgroup == unit.group and lives(cells.groups, known):

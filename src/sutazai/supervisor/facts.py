@@ -28,6 +28,8 @@ class ProcessFacts:
         ticket: its admission.
         started_wall_ms: for people.
         restarts: since the fleet came up.
+        oom_kills: kills at its memory limit in groups that are gone, since the fleet came up.
+        peak_bytes: most memory it held in those groups.
         failures_wall_ms: its latest unexpected ends, for the crash-loop window.
         ready: whether it had become ready.
         last_exit: how it ended before.
@@ -42,6 +44,8 @@ class ProcessFacts:
     ticket: str = ""
     started_wall_ms: int = 0
     restarts: int = 0
+    oom_kills: int = 0
+    peak_bytes: int = 0
     failures_wall_ms: list[int] = field(default_factory=list)
     ready: bool = False
     last_exit: str = ""

@@ -257,6 +257,8 @@ class Keeper:
         unit.pid = unit.start_ticks = 0
         unit.state = "stopping"
         unit.last_exit = unit.exec_error or ended.words()
+        unit.oom_kills += usage.oom_kills
+        unit.peak_bytes = max(unit.peak_bytes, usage.memory_peak_bytes)
         if usage.oom_kills and not unit.doomed_by:
             unit.last_exit += (
                 f": out of memory (peak {usage.memory_peak_bytes} of {unit.spec.limits.memory_bytes} bytes)"

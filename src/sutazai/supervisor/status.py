@@ -69,10 +69,10 @@ def process_row(unit: Unit, usage: Usage) -> dict[str, Any]:
         "restarts": unit.restarts,
         "memory_bytes": usage.memory_bytes,
         "memory_limit_bytes": spec.limits.memory_bytes,
-        "memory_peak_bytes": usage.memory_peak_bytes,
+        "memory_peak_bytes": max(unit.peak_bytes, usage.memory_peak_bytes),
         "cpu_usec": usage.cpu_usec,
         "pids": usage.pids,
-        "oom_kills": usage.oom_kills,
+        "oom_kills": unit.oom_kills + (usage.oom_kills if unit.pid else 0),  # a group takes its count with it
         "ready": unit.standing.usable,
         "last_exit": unit.last_exit,
         "listen": [{"name": listen.name, "port": listen.port} for listen in spec.listen],

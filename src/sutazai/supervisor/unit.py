@@ -65,6 +65,8 @@ class Unit:
         ready_since_ms: monotonic, 0 when it is not ready.
         not_before_ms: monotonic; no try to start before this.
         restarts: since the fleet came up.
+        oom_kills: kills at its memory limit in groups that are gone; the running group counts its own.
+        peak_bytes: most memory it held in those groups.
         failures_wall_ms: its latest unexpected ends.
         last_exit: how it ended the last time, for a person.
         failed_openly: it could not become ready, and a condition says so.
@@ -85,6 +87,8 @@ class Unit:
     ready_since_ms: int = 0
     not_before_ms: int = 0
     restarts: int = 0
+    oom_kills: int = 0
+    peak_bytes: int = 0
     failures_wall_ms: list[int] = field(default_factory=list)
     last_exit: str = ""
     failed_openly: bool = False
@@ -164,6 +168,8 @@ class Unit:
             ticket=self.ticket,
             started_wall_ms=self.started_wall_ms,
             restarts=self.restarts,
+            oom_kills=self.oom_kills,
+            peak_bytes=self.peak_bytes,
             failures_wall_ms=self.failures_wall_ms,
             ready=self.state in {"ready", "done"},
             last_exit=self.last_exit,
