@@ -60,9 +60,7 @@ def fleet() -> tuple[int, int, list[tuple[str, int]], float]:
             platform = [(entry["name"], pss_bytes([entry["pid"]])) for entry in status["processes"] if entry["pid"]]
             daemon = [int((Path(live.env["SUTAZAI_RUN_ROOT"]) / live.name / "guard.pid").read_text().split()[0])]
             children = Path(f"/proc/{daemon[0]}/task/{daemon[0]}/children").read_text().split()
-            daemon += [
-                int(pid) for pid in children if b"guard.py" in Path(f"/proc/{pid}/cmdline").read_bytes()
-            ]
+            daemon += [int(pid) for pid in children if b"guard.py" in Path(f"/proc/{pid}/cmdline").read_bytes()]
             platform.insert(0, ("guard + sutazaid", pss_bytes(daemon)))
             before = cpu_s(daemon)
             time.sleep(IDLE_S)

@@ -10,5 +10,3 @@ def greet(name: str, ctx: Context) -> str:
     """Greet somebody by name."""
     ctx.log.info("greeting", name=name)
     return f"Hello, {name}!"
-
-

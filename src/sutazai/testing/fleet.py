@@ -7,7 +7,6 @@ stops it and checks that no process, cgroup or socket of it is left.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
@@ -59,7 +58,7 @@ class LiveFleet:
     offset: int = 0
     folder: Path = field(init=False)
     env: dict[str, str] = field(init=False)
-    _lock: Any = field(init=False, default=None)
+    _lock: socket.socket | None = field(init=False, default=None)
 
     def __enter__(self) -> Self:
         """Take ports and folders, and bring the fleet up.
@@ -178,9 +177,9 @@ class LiveFleet:
 
     def _take_ports(self) -> None:
         for offset in OFFSETS:
-            lock = Path(tempfile.gettempdir(), f"sutazai-ports-{offset}.lock").open("w")  # noqa: SIM115 held while the fleet lives
+            lock = socket.socket(socket.AF_UNIX)
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                lock.bind(f"\0sutazai-ports-{offset}")  # an abstract name: held by this process, gone with it, no file
             except OSError:
                 lock.close()
                 continue

@@ -17,6 +17,7 @@ from sutazai.errors import HostError, UnavailableError
 from sutazai.llm import models
 from sutazai.llm.drivers.protocol import BadRequestError, ChatRequest, Emit, Finish, Loaded
 from sutazai.llm.gguf import Shape, read_shape
+from sutazai.paths import FleetPaths
 from sutazai.units import MIB
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class LlamaCppDriver:
             import xllamacpp
         except ImportError as error:
             raise HostError(f"the driver llamacpp needs the package xllamacpp ({error}); run: make run") from error
-        self._folder = Path(tempfile.mkdtemp(prefix="llm-"))
+        self._folder = _private_folder()
         try:
             self._server = xllamacpp.Server(self._params(xllamacpp.CommonParams(), path))
         except (RuntimeError, ValueError) as error:
@@ -113,6 +114,17 @@ class LlamaCppDriver:
         params.n_threads_http = 1
         params.ui = params.endpoint_slots = params.endpoint_metrics = False
         return params
+
+
+def _private_folder() -> Path:
+    """Make an empty folder for the library's own socket: the fleet's, so that the next server clears a killed one's."""
+    fleet = os.environ.get("SUTAZAI_FLEET")
+    if not fleet:
+        return Path(tempfile.mkdtemp(prefix="llm-"))
+    folder = FleetPaths.of(fleet).run / "llm"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(mode=0o700, parents=True)
+    return folder
 
 
 def _wait_without_spinning() -> None:
