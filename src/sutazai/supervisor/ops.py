@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sutazai.errors import ProtocolError, RefusedError
+from sutazai.host import procfs
 from sutazai.supervisor.instances import BROKER
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class Fleet(Protocol):
         """The whole picture."""
         ...
 
-    def stop(self, then: Callable[[], None]) -> None:
+    def stop(self, then: Callable[[], None], why: str) -> None:
         """Stop the fleet; call back when nothing is left."""
         ...
 
@@ -134,7 +135,8 @@ class Operations:
         request.reply()
 
     def _stop(self, request: Request) -> None:
-        self._fleet.stop(request.reply)
+        pid = request.connection.pid
+        self._fleet.stop(request.reply, f"process {pid} ({procfs.name(pid)}) asked for it")
 
     def _plan(self, request: Request) -> None:
         request.reply(**self._fleet.change_plan(Path(request.text("path"))))

@@ -106,7 +106,7 @@ class Supervisor:
     def start(self) -> None:
         """Adopt what runs, and begin to serve; the plan's processes follow in their stages."""
         for number in (signal.SIGTERM, signal.SIGINT):
-            self.loop.on_signal(number, lambda: self.stop(lambda: None))
+            self.loop.on_signal(number, lambda: self.stop(_nobody, "a signal asked for it"))
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         facts = Facts.load(self._facts_path)
         self._since_wall_ms = facts.since_wall_ms or self.loop.clock.wall_ms()
@@ -127,7 +127,7 @@ class Supervisor:
         self._store.announce()
         self._changed()
         if self._wish.read() == "down":
-            self.stop(lambda: None)
+            self.stop(_nobody, "it was asked for before")
         self._tick()
 
     def run(self) -> int:
@@ -264,13 +264,13 @@ class Supervisor:
 
     # Stop
 
-    def stop(self, then: Callable[[], None]) -> None:
+    def stop(self, then: Callable[[], None], why: str) -> None:
         """Stop everything; call back when nothing is left, then end."""
         self._on_stopped.append(then)
         if self._drain is not None:
             return
         self._wish.write("down")
-        say("stopping the fleet")
+        say(f"stopping the fleet: {why}")
         self._alarms.raise_("Draining", self._plan.fleet, "")
         self._drain = Drain(self._keeper, self._instances, lambda: self._clear_away(DESTROY_TRIES))
         self._drain.start()
@@ -294,3 +294,7 @@ class Supervisor:
                 Path(self._plan.run_dir).rmdir()
         say("the fleet is stopped")
         self.loop.stop(0)
+
+
+def _nobody() -> None:
+    """Nobody waits for the end of a stop that a signal or an earlier wish asked for."""
