@@ -74,12 +74,13 @@ class Run:
     def show(self, tasks: list[dict[str, Any]]) -> None:
         """Print each task whose state has changed."""
         for entry in tasks:
-            lost = [turn for turn in entry["turns"] if turn["outcome"] not in COMMITTED]
-            state = f"{entry['status']} {len(entry['turns'])}"
+            ended = [turn for turn in entry["turns"] if turn["outcome"]]
+            lost = bool(ended) and ended[-1]["outcome"] not in COMMITTED
+            state = f"{entry['status']} {len(ended)}"
             if self.seen.get(entry["id"]) == state or entry["status"] == "queued":
                 continue
             self.seen[entry["id"]] = state
-            again = ", again: its last turn was lost" if lost and lost[-1] is entry["turns"][-1] else ""
+            again = ", again: its last turn was lost" if lost else ""
             words = {"leased": "at work", "waiting": "waits for the others"}
             self.say(f"{entry['agent']}.{entry['skill']}: {words.get(entry['status'], entry['status'])}{again}")
 
@@ -184,7 +185,7 @@ def _summary(
             if turn["outcome"] in COMMITTED:
                 step = (entry["id"], str(turn.get("step", "")))
                 committed[step] = committed.get(step, 0) + 1
-            else:
+            elif turn["outcome"]:
                 lost += 1
     return {
         "task": done["id"],

@@ -178,7 +178,7 @@ def _table(entries: Sequence[Entry], ledger: Ledger) -> list[str]:
 
 
 def brief(written: dict[str, list[str]]) -> str:
-    """The facts as the language model reads them: the most important, bounded, their numbers taken out.
+    """The facts as the language model reads them: the most important, bounded, clauses with numbers left out.
 
     It is to say in words what is the matter; the numbers stand in the report with their sources.
     """
@@ -192,6 +192,11 @@ def _without_numbers(sentence: str) -> str:
     bare = re.sub(r" ?\[m[0-9]+\]", "", sentence)
     bare = _SPAN.sub(lambda match: "`…`" if _MESSAGE.search(match.group(1)) else match.group(), bare)
     bare = re.sub(r" \([^()`]*[0-9][^()`]*\)", "", bare)
-    for number in trace.numbers(bare):
-        bare = bare.replace(number, "…", 1)
-    return bare
+    bare = re.sub(r" (?:since|from|at|until) [0-9][-0-9:. Z]*", "", bare)
+    clauses = re.split(r"(?<=[;:]) ", bare)  # a clause without its number means something else: it is left out whole
+    kept = " ".join(clause for clause in clauses if "…" not in clause and not trace.numbers(clause))
+    if not kept:
+        for number in trace.numbers(bare):
+            bare = bare.replace(number, "…", 1)
+        return bare
+    return kept.rstrip(" ;:,.") + "."
