@@ -192,7 +192,7 @@ def _without_numbers(sentence: str) -> str:
     bare = re.sub(r" ?\[m[0-9]+\]", "", sentence)
     bare = _SPAN.sub(lambda match: "`…`" if _MESSAGE.search(match.group(1)) else match.group(), bare)
     bare = re.sub(r" \([^()`]*[0-9][^()`]*\)", "", bare)
-    bare = re.sub(r" (?:since|from|at|until) [0-9][-0-9:. Z]*", "", bare)
+    bare = re.sub(r" (?:since|from|at|until) [0-9][-0-9:. ]*Z", "", bare)
     clauses = re.split(r"(?<=[;:]) ", bare)  # a clause without its number means something else: it is left out whole
     kept = " ".join(clause for clause in clauses if "…" not in clause and not trace.numbers(clause))
     if not kept:
