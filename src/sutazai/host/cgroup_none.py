@@ -31,7 +31,7 @@ _NO_GROUPS = "this process cannot write any cgroup tree"
 _KILL_ROUNDS = 20
 SAMPLE_S = 3.0
 _WHY = {
-    "memory": f"{_NO_GROUPS}: RLIMIT_DATA limits each process, not their sum; use is only sampled",
+    "memory": f"{_NO_GROUPS}: RLIMIT_DATA limits each process, which can undo it, not their sum; use is only sampled",
     "cpu_quota": _NO_GROUPS,
     "cpu_weight": _NO_GROUPS,
     "cpuset": f"{_NO_GROUPS}: cores are set as affinity, which a process can undo",
@@ -97,8 +97,10 @@ class NoGroups:
         self._write()
         limits = self._limits.get(path, NO_LIMITS)
         if limits.memory_bytes:
+            # The soft limit only: a worker inherits its zygote's, and an unprivileged process never raises a hard one.
             with suppress(OSError, ValueError):
-                resource.prlimit(pid, resource.RLIMIT_DATA, (limits.memory_bytes, limits.memory_bytes))
+                hard = resource.prlimit(pid, resource.RLIMIT_DATA)[1]
+                resource.prlimit(pid, resource.RLIMIT_DATA, (limits.memory_bytes, hard))
         if limits.cpuset:
             with suppress(OSError, ValueError):
                 os.sched_setaffinity(pid, cpus.parse_list(limits.cpuset))

@@ -49,7 +49,8 @@ def test_members_children_and_the_end(tmp_path: Path) -> None:
         groups.place("pool/p", process.pid)
         assert process.stdout is not None
         assert process.stdout.readline() == b"up\n"
-        assert resource.prlimit(process.pid, resource.RLIMIT_DATA)[0] == 512 * MIB
+        hard = resource.getrlimit(resource.RLIMIT_DATA)[1]  # untouched, so that a member of another group gets its own
+        assert resource.prlimit(process.pid, resource.RLIMIT_DATA) == (512 * MIB, hard)
         assert os.sched_getaffinity(process.pid) == {0}
         again = NoGroups(tmp_path)
         pids = again.pids("pool")
