@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Annotated
 
 import typer
@@ -11,6 +12,8 @@ from sutazai.cli.exits import CliError
 from sutazai.cli.output import note, print_json
 from sutazai.client import SupervisorClient
 
+GUARD_WAIT_S = 5.0
+POLL_S = 0.02
 FleetOption = Annotated[str | None, typer.Option("--fleet", help="Name of the fleet; needed when several are up.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for another program.")]
 
@@ -31,6 +34,9 @@ def run(*, fleet: FleetOption = None, as_json: JsonOption = False) -> None:
     note(f"stopping {paths.run.name}: running turns finish first")
     with SupervisorClient(paths.run.name) as supervisor:
         supervisor.stop()
+    until = time.monotonic() + GUARD_WAIT_S
+    while paths.run.exists() and time.monotonic() < until:  # the guard leaves last, and takes the folder with it
+        time.sleep(POLL_S)
     if as_json:
         print_json({"stopped": True, "fleet": paths.run.name})
     else:

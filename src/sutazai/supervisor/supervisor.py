@@ -277,6 +277,8 @@ class Supervisor:
 
     def _clear_away(self, tries: int) -> None:
         """No process is left: remove groups, sockets and notes, answer those who wait, and end."""
+        import shutil  # here only: it costs half a megabyte that is needed once
+
         if not self._groups.destroy() and tries > 0:
             self.loop.after(100, lambda: self._clear_away(tries - 1))
             return
@@ -286,6 +288,8 @@ class Supervisor:
         for callback in self._on_stopped:
             callback()
         (Path(self._plan.run_dir) / SOCKET_NAME).unlink(missing_ok=True)
+        for folder in ("scratch", "llm"):  # of processes that were killed before they could remove it
+            shutil.rmtree(Path(self._plan.run_dir) / folder, ignore_errors=True)
         self._server.close()
         self._store.drop(OWN_SOCKET)
         if self._store.channel is None:  # the guard would have done it
