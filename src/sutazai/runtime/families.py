@@ -159,6 +159,7 @@ _BASE_MODULES = (
     "urllib.parse",
     "sutazai.runtime",
     "sutazai.runtime.activation",
+    "sutazai.runtime.evidence",
     "sutazai.runtime.execute",
     "sutazai.runtime.forking",
     "sutazai.runtime.loader",

@@ -8,8 +8,8 @@ import pytest
 
 from sutazai.agents.incident_timeline_writer import ordering, trace
 from sutazai.agents.incident_timeline_writer.ledger import formatted
-from sutazai.agents.incident_timeline_writer.models import Measure
 from sutazai.runtime import UnavailableError
+from sutazai.runtime.evidence import Measure
 
 if TYPE_CHECKING:
     from conftest import Broker, ScriptedLlm

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from sutazai.agents.incident_timeline_writer import trace
 from sutazai.agents.incident_timeline_writer.ledger import Ledger
-from sutazai.agents.incident_timeline_writer.models import Measure
+from sutazai.runtime.evidence import Measure
 
 SOURCES = "\n## Sources\n\n- [m1] `metric:a@1..2`\n- [m2] `log:b@3+4`\n"
 

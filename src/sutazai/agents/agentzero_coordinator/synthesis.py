@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from sutazai.agents.agentzero_coordinator.models import Finding, Measure
+from sutazai.runtime.evidence import Finding, Measure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from sutazai.agents.health_monitor import causes, outages
 from sutazai.agents.health_monitor.models import (
     Change,
-    Finding,
     History,
-    Measure,
     ProbeFact,
     Problem,
     ProcessFact,
@@ -18,6 +16,7 @@ from sutazai.agents.health_monitor.models import (
     Recorded,
     Report,
 )
+from sutazai.runtime.evidence import Finding, Measure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from sutazai.agents.health_monitor.models import Measure, Problem
+from sutazai.agents.health_monitor.models import Problem
+from sutazai.runtime.evidence import Measure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -6,18 +6,10 @@ from pydantic import Field
 
 from sutazai.agents.incident_timeline_writer import drafting, ordering
 from sutazai.agents.incident_timeline_writer.ledger import Ledger
-from sutazai.agents.incident_timeline_writer.models import (
-    Draft,
-    Entry,
-    EventLine,
-    Finding,
-    LogLine,
-    Recorded,
-    Span,
-    Timeline,
-)
+from sutazai.agents.incident_timeline_writer.models import Draft, Entry, EventLine, LogLine, Recorded, Span, Timeline
 from sutazai.errors import RefusedError
 from sutazai.runtime import Agent, Context, NonRetryableError, SkillError, UnavailableError
+from sutazai.runtime.evidence import Finding
 
 agent = Agent("incident-timeline-writer")
 

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sutazai.agents.incident_timeline_writer.ledger import Ledger
-    from sutazai.agents.incident_timeline_writer.models import Entry, Finding
+    from sutazai.agents.incident_timeline_writer.models import Entry
+    from sutazai.runtime.evidence import Finding
 
 PROSE_CHARACTERS_MAX = 600
 _PROSE_CHARACTERS_MIN = 20

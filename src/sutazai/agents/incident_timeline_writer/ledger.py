@@ -11,7 +11,7 @@ from sutazai.agents.incident_timeline_writer.models import Source
 from sutazai.units import KIB
 
 if TYPE_CHECKING:
-    from sutazai.agents.incident_timeline_writer.models import Finding, Measure
+    from sutazai.runtime.evidence import Finding, Measure
 
 _PLACE = re.compile(r"\{([a-z_]+)\}")
 _SPAN = re.compile(r"`([^`]*)`")

@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Literal
 
-from sutazai.agents.incident_timeline_writer.models import Entry, Finding, Measure, Pattern
+from sutazai.agents.incident_timeline_writer.models import Entry, Pattern
+from sutazai.runtime.evidence import Finding, Measure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

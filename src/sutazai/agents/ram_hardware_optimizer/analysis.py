@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from sutazai.agents.ram_hardware_optimizer import slopes
-from sutazai.agents.ram_hardware_optimizer.models import Advice, Finding, Growth, Measure, Owner, Reclaim
+from sutazai.agents.ram_hardware_optimizer.models import Advice, Growth, Owner, Reclaim
+from sutazai.runtime.evidence import Finding, Measure
 from sutazai.units import MIB
 
 if TYPE_CHECKING:

@@ -8,14 +8,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from sutazai.agents.system_performance_forecaster import forecasting, series
-from sutazai.agents.system_performance_forecaster.models import (
-    Backtest,
-    Exhaustion,
-    Finding,
-    Forecast,
-    Measure,
-    Point,
-)
+from sutazai.agents.system_performance_forecaster.models import Backtest, Exhaustion, Forecast, Point
+from sutazai.runtime.evidence import Finding, Measure
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
