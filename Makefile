@@ -1,6 +1,7 @@
 # Two commands do all: `make run` sets up and runs the fleet, `make test` sets up and tests it.
 SHELL := /bin/bash
 FLEET ?= fleets/demo.yaml
+NAME = $(shell sed -n "s/^fleet: *\([a-z0-9-]*\).*/\1/p" $(FLEET))
 RUN_GROUPS = base llm data
 DEV_GROUPS = base llm data dev
 BIN = .venv/bin
@@ -9,10 +10,10 @@ BIN = .venv/bin
 
 run: setup ## set up, bring the fleet up, run the demonstration on it, leave it running
 	@$(BIN)/sutazai up $(FLEET)
-	@$(BIN)/sutazai demo
+	@$(BIN)/sutazai demo --fleet $(NAME)
 
 down: ## stop the fleet; leaves no process, cgroup or socket
-	@if [ -x $(BIN)/sutazai ]; then $(BIN)/sutazai down; else echo "nothing was set up here"; fi
+	@if [ -x $(BIN)/sutazai ]; then $(BIN)/sutazai down --fleet $(NAME); else echo "nothing was set up here"; fi
 
 test: setup-dev ## set up and pass all tests
 	@$(BIN)/python -m pytest $(ARGS)

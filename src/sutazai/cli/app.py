@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
@@ -67,14 +68,15 @@ def main() -> None:
     """Run one verb and leave with its exit code."""
     try:
         outcome = app(standalone_mode=False)
+        sys.stdout.flush()
     except typer.Exit as stop:
         sys.exit(stop.exit_code)
     except (typer.Abort, KeyboardInterrupt):
         sys.exit(INTERRUPTED)
     except (CliError, SutazaiError, ConfigErrors) as error:
         sys.exit(_explain(error))
-    except BrokenPipeError:
-        sys.stderr.close()
+    except BrokenPipeError:  # the reader has seen enough; nothing may complain when the interpreter flushes at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(FAILED)
     except Exception as error:
         show = getattr(error, "show", None)  # the framework's own complaint about arguments

@@ -12,9 +12,10 @@ import typer
 
 from sutazai.cli import fleets, task
 from sutazai.cli.down import FleetOption, JsonOption
-from sutazai.cli.exits import BAD_MANIFEST, FAILED, OK, CliError
+from sutazai.cli.exits import BAD_MANIFEST, FAILED, OK, REFUSED, CliError
 from sutazai.cli.output import note, print_json
 from sutazai.client import TaskClient
+from sutazai.paths import FleetPaths
 
 
 def run(  # noqa: PLR0913 an option each
@@ -46,13 +47,19 @@ def run(  # noqa: PLR0913 an option each
             request["deadline_ms"] = parse_duration_ms(deadline)
         except ValueError as error:
             raise CliError(f"--deadline: {error}", BAD_MANIFEST) from error
-    with TaskClient(fleets.paths_of(fleet).run.name) as client:
+    paths = fleets.paths_of(fleet)
+    _check(paths, agent, skill, request["input"])
+    with TaskClient(paths.run.name) as client:
         identifier = client.submit([request])[0]["id"]
         if detach:
             print_json({"id": identifier}) if as_json else print(identifier)
             return OK
         note(f"{identifier} is accepted and stored")
-        task.follow(client, identifier)
+        try:
+            task.follow(client, identifier)
+        except KeyboardInterrupt:
+            note(f"{identifier} goes on; follow it with: sutazai task watch {identifier}")
+            raise
         done = client.get(identifier)
     if done["status"] == "succeeded":
         print_json(done if as_json else done["result"])
@@ -63,6 +70,27 @@ def run(  # noqa: PLR0913 an option each
         reason = (done.get("error") or {}).get("message") or "no reason was given"
         note(f"{done['status']}: {reason}")
     return FAILED
+
+
+def _check(paths: FleetPaths, agent: str, skill: str, given: dict[str, Any]) -> None:
+    """Hold the input against the skill's schema in the plan, so that a mistake makes no task.
+
+    Raises:
+        CliError: it does not fit. An unknown agent or skill is the broker's to refuse, it knows the near names.
+    """
+    import jsonschema_rs
+
+    plan = json.loads(paths.plan.read_text())
+    skills: list[dict[str, Any]] = next((entry["skills"] for entry in plan["agents"] if entry["name"] == agent), [])
+    schema = next((entry["input"] for entry in skills if entry["name"] == skill), None)
+    if schema is None:
+        return
+    mistakes = [
+        f"{'.'.join(str(part) for part in mistake.instance_path) or 'input'}: {mistake.message}"
+        for mistake in jsonschema_rs.validator_for(schema).iter_errors(given)
+    ]
+    if mistakes:
+        raise CliError(f"the input does not fit {agent}.{skill}: {'; '.join(mistakes)}", REFUSED)
 
 
 def _input(words: list[str], whole: str | None) -> dict[str, Any]:

@@ -76,7 +76,7 @@ class Run:
         for entry in tasks:
             ended = [turn for turn in entry["turns"] if turn["outcome"]]
             lost = bool(ended) and ended[-1]["outcome"] not in COMMITTED
-            state = f"{entry['status']} {len(ended)}"
+            state = entry["status"] if not lost else f"{entry['status']} {len(ended)}"
             if self.seen.get(entry["id"]) == state or entry["status"] == "queued":
                 continue
             self.seen[entry["id"]] = state
@@ -216,7 +216,7 @@ def _show(summary: dict[str, Any], done: dict[str, Any], shop: dict[str, Any]) -
     report = str((done.get("result") or {}).get("report", "")).strip()
     if report:
         out.rule("incident report")
-        out.print(report, markup=False)
+        out.print(report, markup=False, soft_wrap=not out.is_terminal)
         out.rule()
     killed = ", ".join(f"{kill['what']} {kill['name']}" for kill in summary["killed"]) or "nothing"
     out.print(f"task      {summary['task']}: {summary['status']}")

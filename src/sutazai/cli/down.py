@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from sutazai.cli import fleets
-from sutazai.cli.exits import CliError
+from sutazai.cli.exits import NOT_UP, CliError
 from sutazai.cli.output import note, print_json
 from sutazai.client import SupervisorClient
 
@@ -26,6 +26,8 @@ def run(*, fleet: FleetOption = None, as_json: JsonOption = False) -> None:
     try:
         paths = fleets.paths_of(fleet)
     except CliError as error:
+        if error.code != NOT_UP:
+            raise
         if as_json:
             print_json({"stopped": False, "reason": str(error)})
         else:

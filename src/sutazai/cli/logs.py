@@ -14,6 +14,7 @@ import typer
 from sutazai.cli import fleets
 from sutazai.cli.down import FleetOption
 from sutazai.cli.exits import REFUSED, CliError
+from sutazai.cli.output import note
 from sutazai.paths import FleetPaths
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ def run(
         raise CliError(f"no log of {process!r} in {folder}; there are: {', '.join(known) or 'none'}", REFUSED)
     path = folder / f"{process}.log"
     text, offset = _tail(path, lines)
+    if not text and not follow:
+        note(f"{process} has logged nothing yet")
     _show(text, as_json=as_json)
     while follow:
         time.sleep(POLL_S)

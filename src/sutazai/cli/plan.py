@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from sutazai.cli.down import JsonOption
-from sutazai.cli.exits import FAILED, OK, CliError
+from sutazai.cli.exits import BAD_MANIFEST, FAILED, OK, CliError
 from sutazai.cli.output import console, print_json
 
 DEFAULT_MANIFEST = "sutazai.yaml"
@@ -37,7 +37,11 @@ def run(
     from sutazai.plan.render import render
 
     fleet = spec.load(manifest)
-    facts = planner.parse_host(host) if host else planner.HostFacts.from_json(host_facts(fleet.fleet))
+    try:
+        given = planner.parse_host(host) if host else None
+    except ValueError as error:
+        raise CliError(str(error), BAD_MANIFEST) from error
+    facts = given or planner.HostFacts.from_json(host_facts(fleet.fleet))
     result = planner.make(fleet, facts)
     if as_json:
         print_json(planner.to_json(result))

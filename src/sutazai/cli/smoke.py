@@ -45,7 +45,8 @@ def run(
 def _agent(name: str, facts: dict[str, Any], client: TaskClient, supervisor: SupervisorClient) -> dict[str, Any]:
     from sutazai import checks
 
-    path = Path(facts["module"]) / "checks.toml"
+    module = Path(facts["module"])
+    path = (module if module.is_dir() else module.parent) / "checks.toml"
     if not path.is_file():
         return {"agent": name, "ok": False, "checks": [], "error": f"no checks: {path} is missing"}
     results = []

@@ -91,7 +91,7 @@ def _turn(turn: dict[str, Any]) -> str:
     took = f"{(ended - started) / 1_000:.2f} s" if ended else "running"
     outcome = turn.get("outcome") or "running"
     colour = "green" if outcome in {"result", "wait"} else "yellow"
-    return f"[dim]turn {turn['fence']}[/] [{colour}]{outcome}[/] [dim]{took} pid {turn.get('pid') or '–'}[/]"
+    return f"[dim]turn with token {turn['fence']}[/] [{colour}]{outcome}[/] [dim]{took} pid {turn.get('pid') or '–'}[/]"
 
 
 @run.command("watch")

@@ -62,9 +62,11 @@ def run(
         print_json({"fleet": fleet.fleet, "state": status["state"], "seconds": round(took_s, 3), "not_ready": failed})
     elif failed:
         note(f"not ready after {took_s:.1f} s: {', '.join(failed)}; see: sutazai status, sutazai logs NAME")
+        note(f"the fleet stays up and keeps trying; stop it with: sutazai down --fleet {fleet.fleet}")
     else:
-        agents = fleet.agents
-        print(f"{fleet.fleet} is up after {took_s:.1f} s: {len(status['processes'])} processes, {len(agents)} agents")
+        count = len(fleet.agents)
+        agents = f"{count} agent{'s' if count != 1 else ''}"
+        print(f"{fleet.fleet} is up after {took_s:.1f} s: {len(status['processes'])} processes, {agents}")
     return FAILED if failed else OK
 
 

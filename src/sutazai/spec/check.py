@@ -83,7 +83,12 @@ def _pools(manifest: Manifest, mistakes: Mistakes) -> None:
     total = sum(pool.size_bytes for pool in manifest.pools.values())
     host = manifest.host
     place = manifest.places.get("memory_pools", host.place)
-    if host.memory_bytes is not None and total > host.memory_bytes:
+    # Pools that nobody wrote are the blueprint's: the planner scales them to what the fleet may take.
+    if (
+        host.memory_bytes is not None
+        and total > host.memory_bytes
+        and any(pool.place.path for pool in manifest.pools.values())
+    ):
         parts = " + ".join(format_bytes(pool.size_bytes) for pool in manifest.pools.values())
         mistakes.add(
             f"the pools are {format_bytes(total)} together, the host has {format_bytes(host.memory_bytes)}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,32 @@ def test_a_bad_manifest_exits_2_and_names_every_mistake(
     assert "bad.yaml:3:" in told
     assert "bad.yaml:4:" in told
     assert "nothing was changed" in told
+
+
+def test_a_host_that_cannot_be_read_exits_2(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A wrong unit is explained in one line."""
+    assert run(monkeypatch, "plan", DEMO, "--host", "12x") == BAD_MANIFEST
+    told = capsys.readouterr().err
+    assert "12c,29.38GB" in told
+    assert "Traceback" not in told
+
+
+def test_down_does_not_guess_between_fleets(
+    own_roots: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With two fleets up and none named, nothing is stopped and the exit code says so."""
+    monkeypatch.setattr(fleets, "running", lambda: ["one", "two"])
+    assert run(monkeypatch, "down") == REFUSED
+    assert "--fleet" in capsys.readouterr().err
+
+
+def test_a_reader_that_leaves_early_is_fine() -> None:
+    """`sutazai … | head -1` prints no complaint."""
+    command = f"{sys.executable} -m sutazai.cli plan {DEMO} --host 12c,29.38GB --json | head -1"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("{\n", "")
 
 
 @pytest.mark.parametrize("words", [("status",), ("logs",), ("ask", "a", "b"), ("smoke",), ("demo",), ("restart", "x")])
