@@ -22,6 +22,7 @@ from sutazai.supervisor.reaper import Exit, Reaper
 from sutazai.supervisor.spawn import read_report
 from sutazai.supervisor.stages import holding, startable, worker_processes
 from sutazai.supervisor.unit import Unit
+from sutazai.units import format_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -261,7 +262,8 @@ class Keeper:
         unit.peak_bytes = max(unit.peak_bytes, usage.memory_peak_bytes)
         if usage.oom_kills and not unit.doomed_by:
             unit.last_exit += (
-                f": out of memory (peak {usage.memory_peak_bytes} of {unit.spec.limits.memory_bytes} bytes)"
+                f": out of memory (peak {format_bytes(usage.memory_peak_bytes)} "
+                f"of {format_bytes(unit.spec.limits.memory_bytes)})"
             )
             self._tools.alarms.raise_("OomKilled", unit.name, unit.last_exit)
         if unit.doomed_by:

@@ -125,7 +125,9 @@ def _worst(found: Sequence[Problem], healths: Sequence[ProcessHealth]) -> str:
 
 def _findings(found: Sequence[Problem], healths: Sequence[ProcessHealth], worst: str, window_s: int) -> list[Finding]:
     ordered = sorted(found, key=lambda item: (item.subject != worst, item.state != "active", item.depth))
-    stated = [_problem_finding(item) for item in ordered[:_PROBLEMS_STATED_MAX]]
+    # What only informs (a drain, a busy hour) is listed among the problems, but it is not what is unhealthy.
+    unhealthy = [item for item in ordered if item.severity != "info"]
+    stated = [_problem_finding(item) for item in unhealthy[:_PROBLEMS_STATED_MAX]]
     for health in sorted(healths, key=lambda health: health.name != worst):
         stated.extend(_process_findings(health, window_s))
     stated.extend(
@@ -135,9 +137,9 @@ def _findings(found: Sequence[Problem], healths: Sequence[ProcessHealth], worst:
         for item in ordered
         if item.root and item.fix and item.subject == worst
     )
-    if not found:
+    if not unhealthy:
         count = Measure(value=len(healths), unit="count", source="status:processes")
-        text = "All {count} processes are healthy: no condition is active."
+        text = "All {count} processes are healthy: no condition that matters is active."
         stated.insert(0, Finding(section="unhealthy", text=text, measures={"count": count}))
     return stated
 
