@@ -304,10 +304,12 @@ def test_sigterm_ends_it_cleanly_and_nothing_is_lost() -> None:
 
 
 def test_the_idle_broker_is_small(broker: BrokerProcess) -> None:
-    """Its proportional memory stays under 35 MB."""
+    """Its own memory stays small; pages of files count where nobody else maps them, so they are left out."""
+    assert broker.stop() == 0  # not what floods of the other tests have left behind
+    broker.start()
     with open(f"/proc/{broker.pid}/smaps_rollup", encoding="ascii") as rollup:  # noqa: PTH123 a file of the kernel
-        pss_kb = next(int(line.split()[1]) for line in rollup if line.startswith("Pss:"))
-    assert pss_kb < 35 * 1024
+        pss_kb = next(int(line.split()[1]) for line in rollup if line.startswith("Pss_Anon:"))
+    assert pss_kb < 25 * 1024
     assert os.path.exists(broker.socket)  # noqa: PTH110 a socket
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import signal
 import socket
 import sys
 import tempfile
@@ -103,6 +104,19 @@ def test_a_plan_changed_while_sutazaid_was_dead_is_applied(own: OwnSutazaid) -> 
     after = own.until(lambda status: row(status, "a")["ready"] and row(status, "a")["pid"] != row(before, "a")["pid"])
     assert row(after, "b")["pid"] == row(before, "b")["pid"]
     assert b"NEW=1" in Path(f"/proc/{row(after, 'a')['pid']}/environ").read_bytes()
+
+
+def test_restart_of_what_is_being_stopped_is_refused_and_the_stop_ends(own: OwnSutazaid) -> None:
+    """A restart that comes inside a stop's grace must not bring the process back: the fleet goes down all the same."""
+    deaf = own.shell("slow", "exec sleep 1000", stop_signal=signal.SIGCONT, stop_grace_ms=1_500)
+    own.up(own.plan(deaf))
+    pids = [own.process("slow")["pid"], own.sutazaid_pid(), own.guard_pid()]
+    stopper = own.peer()
+    stopper.send({"op": "stop", "id": 1})
+    own.until(lambda status: row(status, "slow")["state"] == "stopping")
+    assert own.ask("restart", process="slow")["code"] == "refused"
+    own.gone(pids)
+    stopper.close()
 
 
 def test_restart_and_ready_over_the_socket(own: OwnSutazaid) -> None:

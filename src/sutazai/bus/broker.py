@@ -69,7 +69,7 @@ class Broker:
         self.journal = Journal()
         self.meters = Meters()
         self.watches = Watches(self.journal)
-        self.leases = LeaseBook(self.journal, options, rng, self._kill)
+        self.leases = LeaseBook(self.journal, options, rng, self.end_instance)
         self.instances = InstanceDesk(self)
         self.clients = ClientDesk(self)
         self.dispatcher = Dispatcher(self.instances.deliver)
@@ -312,7 +312,8 @@ class Broker:
             return
         self.demand.look(self.store.counts, self.instances.free(), self.clock.now_ms())
 
-    def _kill(self, ticket: str, reason: str) -> None:
+    def end_instance(self, ticket: str, reason: str) -> None:
+        """Ask ``sutazaid`` to kill an instance."""
         self._supervisor({"op": "kill", "ticket": ticket, "reason": reason}, None)
 
     # Facts

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _FAILURE_MESSAGE_CHARACTERS = 4_000
 PROGRESS_EVERY_MS = 200
+CONNECT_MS_MAX = 120_000  # longer than an instance tries to come back after a restart of the broker
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,7 @@ class InstanceDesk:
         self.tickets: dict[str, Ticket] = {}
         self.by_ticket: dict[str, Instance] = {}
         self._coming: dict[str, int] = {}
+        self._unseen: dict[str, int] = {}
         self._pending: list[Session] = []
         self._opened = 0
         self._handlers: dict[str, Callable[[Session, Instance, Any], None]] = {
@@ -153,6 +155,7 @@ class InstanceDesk:
         """``sutazaid`` says that an instance is gone."""
         self.tickets.pop(ticket, None)
         self._coming.pop(ticket, None)
+        self._unseen.pop(ticket, None)
 
     def free(self) -> dict[str, list[int]]:
         """Instances by agent: all of them, and those that can take a task now or in a moment."""
@@ -187,6 +190,16 @@ class InstanceDesk:
             self._turn_away(session, ProtocolError("nobody knows this ticket"))
         for ticket in [ticket for ticket, until_ms in self._coming.items() if until_ms <= now_ms]:
             del self._coming[ticket]
+        self._end_strangers(now_ms)
+
+    def _end_strangers(self, now_ms: int) -> None:
+        """An instance that holds a ticket and never connects (its import hangs) would block its agent for ever."""
+        for ticket in self.tickets:
+            if ticket in self.by_ticket:
+                self._unseen.pop(ticket, None)
+            elif now_ms - self._unseen.setdefault(ticket, now_ms) > CONNECT_MS_MAX:
+                self._unseen[ticket] = now_ms
+                self._broker.end_instance(ticket, f"it did not connect within {CONNECT_MS_MAX // 1_000} s")
 
     # Working
 
@@ -334,7 +347,7 @@ def _bounded(detail: Any) -> Any:
 def _as_failure(kind: str, message: dict[str, Any], error: InvalidInputError) -> messages.Commit:
     """A commit that is not well formed ends its turn for good: it would be the same the next time."""
     task, fence = message.get("task"), message.get("fence")
-    if kind != "commit" or not isinstance(task, str) or not isinstance(fence, int):
+    if kind != "commit" or not isinstance(task, str) or type(fence) is not int or not 0 <= fence <= messages.COUNT_MAX:
         raise error
     spec = messages.FailureSpec("invalid-commit", error.detail, retryable=False)
     identifier = message.get("id")

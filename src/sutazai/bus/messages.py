@@ -28,7 +28,8 @@ Text = Annotated[str, Meta(max_length=KEY_CHARACTERS_MAX)]
 Milliseconds = Annotated[int, Meta(ge=0, le=DELAY_MS_MAX)]
 Deadline = Annotated[int, Meta(ge=1, le=DELAY_MS_MAX)]
 Priority = Annotated[int, Meta(ge=0, le=PRIORITY_LOWEST)]
-Count = Annotated[int, Meta(ge=0, le=2**53)]
+COUNT_MAX = 2**53  # what every language's JSON numbers hold exactly
+Count = Annotated[int, Meta(ge=0, le=COUNT_MAX)]
 RequestId = int | str | None
 
 

@@ -66,7 +66,11 @@ class Writer:
             return
         self._again = False
         self._started = time.perf_counter()
-        self._run()
+        try:
+            self._run()
+        except Exception as error:  # noqa: BLE001 whatever it was, the store is the truth and the next broker reads it
+            _log.critical("a group failed, the broker stops: %r", error)
+            os._exit(70)
 
     def _run(self) -> None:
         broker = self._broker

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sutazai.errors import ConfigError
-from sutazai.limits import LOG_BYTES_MAX_DEFAULT
+from sutazai.limits import INSTANCE_UIDS_MAX, LOG_BYTES_MAX_DEFAULT
 from sutazai.paths import FleetPaths, models_dir
 from sutazai.plan import platform
 from sutazai.spec.service import PLACEHOLDER
@@ -39,8 +39,8 @@ LLM_READY_MS = 180_000
 #: User ids 60578 to 61183 are used by nobody (systemd's table of user ids; Debian keeps 60000-64999 for itself but
 #: gives none in this part). They are below 65536, so they exist in containers too. Each fleet gets a block by its name.
 UID_FIRST = 60_600
-UID_BLOCK = 64
-UID_BLOCKS = 8
+UID_BLOCK = INSTANCE_UIDS_MAX
+UID_BLOCKS = 4
 MODULES = {
     "broker": "sutazai.bus",
     "control": "sutazai.control",

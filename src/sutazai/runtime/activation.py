@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sutazai.errors import FencedError, ProtocolError, RefusedError, UnavailableError
+from sutazai.errors import FencedError, ProtocolError, RefusedError, StorageFullError, UnavailableError
 from sutazai.runtime.broker_link import BrokerLink, Identity
 from sutazai.runtime.context import Context, Surroundings
 from sutazai.runtime.execute import TurnCancelledError, describe_error, execute
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 PATIENCE_S = 60.0
 _COMMIT_TIMEOUT_S = 20.0
 _COMMIT_GRACE_S = 2.0
+_FULL_PAUSE_S = 0.5
 _LEAVE_TIMEOUT_S = 2.0
 _LAST_LOOK_S = 0.1
 _KEEP_MS_MIN = 50  # it was woken for a task: the broker gets the time to hand it over
@@ -267,6 +268,11 @@ class Instance:
                 return self._link.request(message, _COMMIT_TIMEOUT_S)
             except UnavailableError:
                 pass
+            except StorageFullError:  # the work is done: keep it until there is room, the broker renews the lease
+                if time.monotonic() > give_up_s:
+                    raise
+                time.sleep(_FULL_PAUSE_S)
+                continue
             except ProtocolError:
                 misread += 1
                 if misread >= _PROTOCOL_ERRORS_MAX:

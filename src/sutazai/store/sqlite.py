@@ -16,7 +16,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from sutazai.errors import HostError, InternalError, RefusedError, StorageFullError
+from sutazai.errors import HostError, InternalError, InvalidInputError, RefusedError, StorageFullError
 from sutazai.limits import STORE_BALLAST_BYTES
 from sutazai.store import claim, commit, ending, model, read, submit
 from sutazai.store.ballast import Ballast
@@ -76,6 +76,8 @@ class SqliteStore:
     def __init__(self, path: Path | None, *, ballast_bytes: int = STORE_BALLAST_BYTES, wall_ms: int = 0) -> None:
         self._path = path
         self._lock = -1 if path is None else _lock(path)
+        if path is not None:
+            _only_ours(path)
         self._connection = sqlite3.connect(
             ":memory:" if path is None else str(path), isolation_level=None, check_same_thread=False,
             cached_statements=256,
@@ -116,23 +118,33 @@ class SqliteStore:
         kind = type(operation)
         try:
             if kind in _READS:
-                txn.outcome.reply = _READS[kind](txn, operation)
-                return txn.outcome
+                return self._apply_read(txn, operation)
             if kind is model.Submit and self._ballast.full:
                 raise StorageFullError(_FULL_TEXT)
             return self._apply_write(txn, operation)
         except sqlite3.Error as error:
             raise self._explain(error) from error
 
+    @staticmethod
+    def _apply_read(txn: Txn, operation: model.Operation) -> model.Outcome:
+        try:
+            txn.outcome.reply = _READS[type(operation)](txn, operation)
+        except (OverflowError, ValueError, TypeError, KeyError, RecursionError) as error:
+            raise InvalidInputError(f"this cannot be read: {type(error).__name__}: {error}") from error
+        return txn.outcome
+
     def _apply_write(self, txn: Txn, operation: model.Operation) -> model.Outcome:
         self._connection.execute("SAVEPOINT operation")
         try:
             txn.outcome.reply = _WRITES[type(operation)](txn, operation)
-        except RefusedError:
+        except (RefusedError, OverflowError, ValueError, TypeError, KeyError, RecursionError) as error:
             self._connection.execute("ROLLBACK TO operation")
             self.counts.undo()
             self._connection.execute("RELEASE operation")
-            raise
+            if isinstance(error, RefusedError):
+                raise
+            # One request that nobody foresaw must not take the whole group with it.
+            raise InvalidInputError(f"this cannot be done: {type(error).__name__}: {error}") from error
         self.counts.keep()
         self._connection.execute("RELEASE operation")
         return txn.outcome
@@ -262,6 +274,14 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     except FileNotFoundError:
         return 0
+
+
+def _only_ours(path: Path) -> None:
+    """Let the broker's user alone read the store; agents run on the same machine under other users' ids."""
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    for each in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
+        with contextlib.suppress(FileNotFoundError):
+            each.chmod(0o600)  # those of an older version; new ones copy the database's mode
 
 
 def _lock(path: Path) -> int:

@@ -110,6 +110,11 @@ class Instances:
                 self.end(instance.ticket, "its agent was changed", own=False, grace_ms=CHANGE_GRACE_MS)
         self._agents = fresh
 
+    @property
+    def stopping(self) -> bool:
+        """Whether the fleet ends: no instance is started any more."""
+        return self._stopping
+
     # Waking
 
     def wake(self, name: str, want: int) -> tuple[str, str, list[str]]:
@@ -143,6 +148,8 @@ class Instances:
         members = self._tools.workers.for_family(agent.family)
         if not members:
             return "", f"no worker of the family {agent.family} is ready"
+        if not self._slots.has_room():
+            return "", "all user ids of this fleet are in use"
         self._tools.cells.groups.prepare()  # the kernel's grace period begins now, beside all that comes before placing
         ticket = new_id("k")
         group = self._tools.cells.path(agent.pool, f"{agent.name}.{ticket}")
@@ -155,7 +162,7 @@ class Instances:
         instance = Instance(ticket, agent, worker, group, self._slots.take())
         self.live[ticket] = instance
         self._fork(instance, connection)
-        return ticket, ""
+        return (ticket, "") if ticket in self.live else ("", f"{worker} is gone")
 
     def _fork(self, instance: Instance, connection: Connection) -> None:
         """Ask the worker, and make the group while it forks."""
@@ -171,6 +178,8 @@ class Instances:
         }
         connection.send(message, read_fd)
         os.close(read_fd)
+        if instance.state != "forking":  # the worker's connection broke while we wrote to it, and all was taken back
+            return
         instance.timer = tools.loop.after(
             FORK_WAIT_MS, lambda: self._fork_failed(instance, f"no answer from {instance.worker} in {FORK_WAIT_MS} ms")
         )

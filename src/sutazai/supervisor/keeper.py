@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sutazai.errors import HostError, NotFoundError, PortTakenError
+from sutazai.errors import HostError, NotFoundError, PortTakenError, RefusedError
 from sutazai.host import procfs
 from sutazai.ids import new_id
 from sutazai.supervisor.contract import Restart
@@ -154,6 +154,7 @@ class Keeper:
             spawned = tools.launcher.launch(self._require_plan(), unit)
         except PortTakenError as error:
             self._release(unit)
+            unit.failed_openly = True  # a change of the plan must not wait for somebody else's port
             tools.alarms.raise_("PortTaken", unit.name, str(error))
             self._hold(unit, str(error))
             return
@@ -355,6 +356,8 @@ class Keeper:
     def restart(self, name: str) -> None:
         """Start a process anew, whatever it is doing; its past failures are forgotten."""
         unit = self.unit(name)
+        if self._frozen or unit.on_stopped or (unit.state == "stopping" and not unit.wanted):
+            raise RefusedError(f"{name} is being stopped; ask again when that is over")
         unit.failures_wall_ms.clear()
         self._tools.alarms.clear("CrashLoop", name)
         unit.wanted = True

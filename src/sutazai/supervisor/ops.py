@@ -99,6 +99,8 @@ class Operations:
         request.reply(fleet=self._fleet.fleet_name, pid=self._fleet.pid)
         if process == BROKER:
             self._instances.tell_all_tickets()
+            if self._instances.stopping:  # it was away when the fleet began to stop
+                request.connection.push("drain")
             self._instances.room()
 
     def _ready(self, request: Request) -> None:

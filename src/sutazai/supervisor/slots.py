@@ -10,6 +10,8 @@ import os
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
+from sutazai.limits import INSTANCE_UIDS_MAX
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -43,6 +45,10 @@ class Slots:
             uid += 1
         self._taken.add(uid)
         return uid
+
+    def has_room(self) -> bool:
+        """Whether a user id is free; beyond its block they belong to other fleets."""
+        return self._first <= 0 or len(self._taken) < INSTANCE_UIDS_MAX
 
     def mark(self, uid: int) -> None:
         """Take a certain uid: an instance has it already."""

@@ -397,6 +397,19 @@ def test_draining_leases_nothing_more(rig: Rig) -> None:
     assert peer.heard.pop()["t"] == "bye"
 
 
+def test_a_number_that_no_store_can_hold_hurts_only_its_sender(rig: Rig) -> None:
+    """A commit with an absurd token is refused, and the broker goes on with everybody else's work."""
+    task = rig.submit()
+    peer, session = rig.instance("a", "k1")
+    rig.say(session, {"t": "pull"})
+    turn = peer.heard.pop()
+    rig.say(session, {"t": "commit", "id": 1, "task": task, "fence": 2**63, "outcome": "failed"})
+    assert peer.heard.pop()["t"] == "error"
+    told(rig, session, turn)
+    assert rig.status(task) == "succeeded"
+    assert rig.status(rig.submit()) == "queued"
+
+
 def test_an_instance_with_a_claim_under_way_stays(rig: Rig) -> None:
     """Between the claim and its commit there is no lease yet; leaving then would burn an attempt."""
     peer, session = rig.instance("a", "k1")
