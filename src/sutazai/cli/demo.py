@@ -29,6 +29,7 @@ COORDINATOR = "agentzero-coordinator"
 GOAL = "Find out what is unhealthy in this fleet, why, and write the incident report."
 SYMPTOM_WAIT_S = 90.0
 POLL_S = 0.05
+AT_WORK_MS = 200
 TERMINAL = {"succeeded", "failed", "dead", "cancelled", "expired"}
 
 
@@ -132,10 +133,15 @@ def _kill_in_the_middle(this: Run, tasks: list[dict[str, Any]], supervisor: Supe
     """Kill an instance that is at work once another step has committed, and the worker that forked it."""
     if not any(turn["outcome"] in COMMITTED for entry in tasks for turn in entry["turns"]):
         return
-    at_work = {entry["pid"] for entry in tasks if entry["status"] == "leased" and entry.get("pid")}
-    if not at_work:
-        return
     status = supervisor.status()
+    # With a model, some turns take seconds: one that has run for a while is sure to be hit in its middle.
+    has_model = any(entry["kind"] == "llm" for entry in status["processes"])
+    before_ms = time.time_ns() // 1_000_000 - (AT_WORK_MS if has_model else 0)
+    at_work = {
+        entry["pid"]
+        for entry in tasks
+        if entry["status"] == "leased" and entry.get("pid") and (entry.get("leased_wall_ms") or 0) <= before_ms
+    }
     for victim in status["instances"]:
         if victim["pid"] in at_work and not this.has_killed("instance"):
             this.kill("instance", victim["agent"], victim["pid"])
