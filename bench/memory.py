@@ -13,7 +13,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 from fleets import demo
 from measure import Row, cpu_s, fastapi_agents, pss_bytes, show
-from tasks import TaskClient_of
+from tasks import client_of
 
 from sutazai.client import SupervisorClient
 from sutazai.testing.fleet import LiveFleet
@@ -52,7 +52,7 @@ def fleet() -> tuple[int, int, list[tuple[str, int]], float, int]:
     with LiveFleet(
         demo().replace("keep: {critical: 5m, standard: 1m}", "keep: {critical: 2s, standard: 2s}"), name="bm"
     ) as live:
-        client = TaskClient_of(live)
+        client = client_of(live)
         with SupervisorClient(live.name) as supervisor:
             asked = [{"agent": agent, "skill": skill, "input": given} for agent, skill, given in ASKS]
             for entry in client.submit(asked):

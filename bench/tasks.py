@@ -70,7 +70,7 @@ def fleet_side() -> tuple[float, list[float]]:
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         with LiveFleet(sleepers(Path(folder), AGENTS, keep="60s"), name="bt") as fleet:
-            client = TaskClient_of(fleet)
+            client = client_of(fleet)
             wake = [{"agent": f"sleeper-{i}", "skill": "work", "input": {}} for i in range(AGENTS)]
             wait_all(client, [entry["id"] for entry in client.submit(wake)])
             rates = []
@@ -92,7 +92,7 @@ def fleet_side() -> tuple[float, list[float]]:
     return sorted(rates)[1], trips
 
 
-def TaskClient_of(fleet: LiveFleet) -> TaskClient:  # noqa: N802 reads like the class it makes
+def client_of(fleet: LiveFleet) -> TaskClient:
     """Open a client of a fleet that has roots of its own."""
     import os
 

@@ -14,7 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 from fleets import sleepers
 from measure import Row, fastapi_agents, percentile, show
-from tasks import TaskClient_of
+from tasks import client_of
 
 from sutazai.client import SupervisorClient
 from sutazai.testing.fleet import LiveFleet
@@ -29,7 +29,7 @@ def wakes() -> list[float]:
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         with LiveFleet(sleepers(Path(folder), 1, keep="50ms"), name="bw") as fleet:
-            client = TaskClient_of(fleet)
+            client = client_of(fleet)
             with SupervisorClient(fleet.name) as supervisor:
                 for _ in range(WAKES):
                     while supervisor.status()["instances"]:

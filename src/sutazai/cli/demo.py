@@ -42,14 +42,12 @@ class Run:
     """The demonstration while it runs: what was seen, and what was killed.
 
     Attributes:
-        fleet: name of the fleet.
         root: the goal's task.
         killed: ``[{"what", "name", "pid"}]`` in order.
         seen: last state of each task, by id.
         begun: monotonic seconds.
     """
 
-    fleet: str
     root: str
     killed: list[dict[str, Any]] = field(default_factory=list)
     seen: dict[str, str] = field(default_factory=dict)
@@ -102,7 +100,7 @@ def run(
         request = {"agent": COORDINATOR, "skill": "achieve", "input": {"goal": goal}}
         root = client.submit([request])[0]["id"]
         note(f"goal      {goal}\ntask      {root} is accepted and stored")
-        this = Run(name, root)
+        this = Run(root)
         tree = _follow(this, client, supervisor, kill=kill)
         done = client.get(root)
         shop = _process(supervisor.status(), service)

@@ -20,7 +20,14 @@ from sutazai.units import format_bytes, format_duration_ms
 if TYPE_CHECKING:
     from rich.console import Group
 
-STATE_COLOURS = {"ready": "green", "up": "green", "starting": "yellow", "waiting": "yellow", "failed": "red"}
+STATE_COLOURS = {
+    "ready": "green",
+    "up": "green",
+    "starting": "yellow",
+    "waiting": "yellow",
+    "backoff": "red",
+    "degraded": "red",
+}
 
 
 def run(

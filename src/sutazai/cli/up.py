@@ -137,7 +137,7 @@ def _progress() -> Callable[[dict[str, Any]], None]:
     out = console(stderr=True)
     begun = time.monotonic()
     seen: dict[str, str] = {}
-    marks = {"ready": "[green]✓[/]", "done": "[green]✓[/]", "starting": "[yellow]…[/]", "failed": "[red]✗[/]"}
+    marks = {"ready": "[green]✓[/]", "done": "[green]✓[/]", "backoff": "[red]✗[/]"}
 
     def show(status: dict[str, Any]) -> None:
         for process in status["processes"]:
@@ -148,7 +148,7 @@ def _progress() -> Callable[[dict[str, Any]], None]:
             seen[name] = state
             if first and state == "starting":
                 continue  # the line that matters is the one that says how it went
-            why = f"  {process['last_exit']}" if state == "failed" and process.get("last_exit") else ""
+            why = f"  {process['last_exit']}" if state == "backoff" and process.get("last_exit") else ""
             at_s = time.monotonic() - begun
             out.print(
                 f"  {marks.get(state, '[yellow]…[/]')} {at_s:5.1f} s  {process['stage']:<9} {name:<12} {state}{why}"
