@@ -16,7 +16,7 @@ import pytest
 
 from sutazai.errors import HostError
 from sutazai.llm.drivers.llamacpp import LlamaCppDriver
-from sutazai.llm.drivers.protocol import BadRequestError
+from sutazai.llm.drivers.protocol import BadRequestError, ChatRequest, Message
 from sutazai.llm.fetch import fetch
 from sutazai.llm.gguf import read_shape
 from sutazai.llm.settings import Settings
@@ -68,6 +68,20 @@ class TestLlamaCppDriver(LlmDriverContract):
         with pytest.raises(BadRequestError):
             answer(driver, replace(ask("x"), schema={"type": "objekt"}))
         assert answer(driver, ask("say hello"))[0]
+
+
+def test_tokens_are_the_models_own(driver: LlamaCppDriver) -> None:
+    """The count of a prompt by the tokenizer is what the model itself says it read; marks are one token."""
+    mark = driver.tokenize("<|im_end|>", add_special=False, parse_special=True)
+    assert len(mark) == 1
+    prompt = (
+        "<|im_start|>system\nBe short.<|im_end|>\n<|im_start|>user\nKäse 日本 ok?<|im_end|>\n<|im_start|>assistant\n"
+    )
+    request = ChatRequest(messages=(Message("system", "Be short."), Message("user", "Käse 日本 ok?")), max_tokens=1)
+    assert (
+        len(driver.tokenize(prompt, add_special=False, parse_special=True)) == answer(driver, request)[1].prompt_tokens
+    )
+    assert driver.tokenize("", add_special=False, parse_special=True) == []
 
 
 def test_the_estimate_refuses_before_loading(model_folder: Path) -> None:

@@ -1,7 +1,7 @@
 """Why it exists: agents and people's own tools reach the model over HTTP, in the form that they already know.
 
-``POST /v1/chat/completions`` (whole or as a stream), ``GET /v1/models``, ``/health``, ``/metrics``. Errors have
-OpenAI's form, so that its client raises its own exceptions.
+``POST /v1/chat/completions`` (whole or as a stream), ``POST /tokenize``, ``GET /v1/models``, ``/health``,
+``/metrics``. Errors have OpenAI's form, so that its client raises its own exceptions.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from starlette.routing import Route
 
 from sutazai.errors import QueueFullError, SutazaiError
 from sutazai.limits import BODY_BYTES_MAX, BODY_WAIT_MS_MAX
-from sutazai.llm import openai
+from sutazai.llm import openai, tokenizing
 from sutazai.llm.desk import Desk, Job
 from sutazai.llm.drivers.protocol import BadRequestError, Finish
 from sutazai.llm.meters import CONTENT_TYPE, Meters
@@ -59,6 +59,7 @@ class LlmServer:
         return Starlette(
             routes=[
                 Route("/v1/chat/completions", self._chat, methods=["POST"]),
+                Route("/tokenize", self._tokenize, methods=["POST"]),
                 Route("/v1/models", self._models, methods=["GET"]),
                 Route("/v1/models/{name:path}", self._model, methods=["GET"]),
                 Route("/health", self._health, methods=["GET"]),
@@ -162,6 +163,12 @@ class LlmServer:
             return openai.OpenAIError(400, str(error), code="invalid_request")
         _log.warning("the driver failed: %s", error)
         return openai.OpenAIError(503 if error.retryable else 500, str(error), code=error.code, retry_after_s=1)
+
+    async def _tokenize(self, request: Request) -> Response:
+        try:
+            return JSONResponse(await tokenizing.answer(self._driver, await _body(request), self._loaded.name))
+        except SutazaiError as error:
+            raise self._failed(error) from error
 
     # ---- facts
 

@@ -15,13 +15,16 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ValidationError
 
 from sutazai.errors import RefusedError, SkillError, UnavailableError
+from sutazai.units import KIB
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from sutazai.runtime.turn import TaskInfo
 
 TIMEOUT_S_MAX = 600.0
+TEXTS_PER_REQUEST = 500
+REQUEST_BYTES = 512 * KIB
 _BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
 _OK = 200
 
@@ -94,9 +97,28 @@ class LlmClient:
                 "type": "json_schema",
                 "json_schema": {"name": "answer", "strict": True, "schema": _json_schema(schema)},
             }
-        return _answer(self._post(body), schema)
+        return _answer(self._post(self._url.path or "/v1/chat/completions", body), schema)
 
-    def _post(self, body: dict[str, Any]) -> dict[str, Any]:
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Count the tokens of texts with the model's own tokenizer, exactly as a prompt would be cut; never estimates.
+
+        Args:
+            texts: any number; they are sent in pieces that fit a request.
+
+        Raises:
+            UnavailableError: the server does not answer, or the turn's time is over.
+            RefusedError: it has no tokenizer (a driver that asks a server elsewhere), or one text is too long for it.
+        """
+        counts: list[int] = []
+        for part in _parts(texts):
+            reply = self._post("/tokenize", {"content": part})
+            found = reply.get("counts")
+            if not isinstance(found, list) or len(found) != len(part):
+                raise UnavailableError("the language model's tokenizer did not answer with one count a text")
+            counts += [int(count) for count in found]
+        return counts
+
+    def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         if not self._url.hostname:
             raise UnavailableError("this fleet has no language model: SUTAZAI_LLM_URL is not set")
         left_s = self._time_left_s()
@@ -110,7 +132,7 @@ class LlmClient:
             "X-Sutazai-Priority": str(self._task.priority),
         }
         try:
-            connection.request("POST", self._url.path or "/v1/chat/completions", json.dumps(body), headers)
+            connection.request("POST", path, json.dumps(body), headers)
             response = connection.getresponse()
             data = response.read()
         except (OSError, http.client.HTTPException) as error:
@@ -118,6 +140,21 @@ class LlmClient:
         finally:
             connection.close()
         return _read(response.status, data)
+
+
+def _parts(texts: Sequence[str]) -> Iterator[list[str]]:
+    """Cut a list of texts into parts that fit a request; a text that is too long alone goes alone and is refused."""
+    part: list[str] = []
+    size = 0
+    for text in texts:
+        length = len(json.dumps(text))  # ASCII, as it is sent
+        if part and (len(part) >= TEXTS_PER_REQUEST or size + length > REQUEST_BYTES):
+            yield part
+            part, size = [], 0
+        part.append(text)
+        size += length
+    if part:
+        yield part
 
 
 def _read(status: int, data: bytes) -> dict[str, Any]:

@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sutazai.agents.agentzero_coordinator.agent import agent as coordinator
-from sutazai.agents.health_monitor.agent import agent as health
-from sutazai.agents.incident_timeline_writer.agent import agent as writer
-from sutazai.agents.ram_hardware_optimizer.agent import agent as ram
-from sutazai.agents.system_performance_forecaster.agent import agent as forecaster
 from sutazai.client import AgentCard, Condition, ConditionSpan, Event, LogLine, MemoryOwner, Series, Status
 from sutazai.runtime import Answer, Context, Result, UnavailableError
 from sutazai.runtime.context import Surroundings
 from sutazai.runtime.execute import execute
 from sutazai.runtime.turn import TaskInfo, Turn
+from sutazai.spec.agent import builtin_agents_dir
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sutazai.runtime import Agent
 
-AGENTS: dict[str, Agent] = {agent.name: agent for agent in (coordinator, health, ram, forecaster, writer)}
+AGENTS: dict[str, Agent] = {
+    agent.name: agent
+    for folder in sorted(builtin_agents_dir().glob("*/agent.py"))
+    for agent in [importlib.import_module(f"sutazai.agents.{folder.parent.name}.agent").agent]
+}
+#: The agents of the recorded fleet: those that the first incident needs.
+FLEET = (
+    "agentzero-coordinator",
+    "health-monitor",
+    "incident-timeline-writer",
+    "ram-hardware-optimizer",
+    "system-performance-forecaster",
+)
 MB = 1_048_576
 NOW_MS = 1_764_000_300_000
 LIFE_S = 48
@@ -48,7 +57,7 @@ class RecordedFleet:
     def __init__(self) -> None:
         self.fault: Exception | None = None
         self.memory_points = shop_memory()
-        self.agent_names = list(AGENTS)
+        self.agent_names = list(FLEET)
         self.extra_agents: list[AgentCard] = []
 
     def _check(self) -> None:

@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import ast
 import importlib
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from sutazai import checks
 from sutazai.spec.agent import builtin_agents_dir, load_agent_folder
+from sutazai.units import MIB
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from conftest import Broker
 
 FOLDERS = sorted(path.parent for path in builtin_agents_dir().glob("*/manifest.toml"))
-PORTS = {
-    "agentzero-coordinator": 10300,
-    "health-monitor": 10425,
-    "incident-timeline-writer": 10461,
-    "ram-hardware-optimizer": 10387,
-    "system-performance-forecaster": 10420,
-}
+ROW = re.compile(r"^\| (\d{5}) \| \[([a-z0-9-]+)\]\(#[a-z0-9-]+\) \| (\w+), (\d+) MB \| (\w+) \|", re.MULTILINE)
+REFERENCE = Path(__file__).parents[3] / "docs/reference/agents.md"
 ALLOWED = (
     "sutazai.runtime",
     "sutazai.client",
@@ -35,9 +31,16 @@ ALLOWED = (
 )
 
 
-def test_the_five_are_there_on_the_blueprints_ports() -> None:
-    """Names and ports of the first five agents."""
-    assert {agent.name: agent.port for agent in map(load_agent_folder, FOLDERS)} == PORTS
+def test_the_reference_has_each_agents_port_pool_limit_and_family() -> None:
+    """The table of agents says what the manifests say, no more and no less."""
+    told = {(name, int(port), pool, int(size), family) for port, name, pool, size, family in ROW.findall(_reference())}
+    agents = list(map(load_agent_folder, FOLDERS))
+    assert told == {(it.name, it.port, it.pool, it.memory_bytes // MIB, it.family) for it in agents}
+    assert len(agents) >= 5
+
+
+def _reference() -> str:
+    return REFERENCE.read_text()
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)

@@ -257,3 +257,42 @@ def test_a_client_that_goes_stops_the_computing(stream: bool) -> None:  # noqa: 
     bench, sent = _gone_client(stream)
     assert bench.driver.cancelled == 1
     assert all(message.get("status") != 200 for message in sent)
+
+
+def test_tokens_are_the_drivers(bench: Bench) -> None:
+    """One text gives its tokens, several give their counts; the flag adds what begins a text."""
+    one = bench.client.post("/tokenize", json={"content": "a b c"}).json()
+    assert one["count"] == len(one["tokens"]) == 3
+    assert bench.client.post("/tokenize", json={"content": "a b c", "add_special": True}).json()["count"] == 4
+    assert bench.client.post("/tokenize", json={"content": ["", "a", "a b"]}).json()["counts"] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "text"),
+    [
+        ([], 400, "JSON object"),
+        ({}, 400, "a text or a list"),
+        ({"content": ["a", 1]}, 400, "a text or a list"),
+        ({"content": "a", "add_special": 1}, 400, "true or false"),
+        ({"content": "a", "with_pieces": True}, 400, "unknown field 'with_pieces'"),
+        ({"content": "a", "model": "other"}, 404, "the only model"),
+        ({"content": ["a"] * 2_001}, 400, "the limit is 2000"),
+    ],
+)
+def test_a_wrong_question_for_tokens_is_refused(bench: Bench, sent: Any, status: int, text: str) -> None:
+    """Each wrong field has its status and names itself."""
+    answer = bench.client.post("/tokenize", json=sent)
+    assert answer.status_code == status
+    assert text in answer.json()["error"]["message"]
+
+
+def test_a_driver_without_a_tokenizer_says_so(bench: Bench) -> None:
+    """It is 501 and no estimate."""
+
+    class Mute(ScriptedDriver):
+        tokenize = None  # type: ignore[assignment]
+
+    bench.server._driver = Mute(SETTINGS)
+    answer = bench.client.post("/tokenize", json={"content": "a"})
+    assert answer.status_code == 501
+    assert answer.json()["error"]["code"] == "unsupported"

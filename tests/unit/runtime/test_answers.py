@@ -128,3 +128,20 @@ def test_nobody_answers() -> None:
     ):
         with pytest.raises(UnavailableError):
             client.chat("x")
+
+
+def test_tokens_are_counted_in_parts_that_fit(client: LlmClient) -> None:
+    """Many texts become several requests; a reply of another length is no count."""
+    Model.reply = json.dumps({"counts": [7] * 500}).encode()
+    assert client.count_tokens(["x"] * 1_000) == [7] * 1_000
+    assert [len(body["content"]) for body, _ in Model.seen] == [500, 500]
+    Model.seen.clear()
+    Model.reply = json.dumps({"counts": [9]}).encode()
+    assert client.count_tokens(["x" * 400_000, "y" * 400_000]) == [9, 9]
+    assert client.count_tokens([]) == []
+    assert len(Model.seen) == 2
+    with pytest.raises(UnavailableError, match="one count a text"):
+        client.count_tokens(["a", "b"])
+    Model.status, Model.reply = 501, b'{"error": {"message": "no tokenizer"}}'
+    with pytest.raises(RefusedError, match="no tokenizer"):
+        client.count_tokens(["a"])

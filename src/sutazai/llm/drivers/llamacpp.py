@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from sutazai.errors import HostError, UnavailableError
 from sutazai.llm import models
+from sutazai.llm.drivers import library
 from sutazai.llm.drivers.protocol import BadRequestError, ChatRequest, Emit, Finish, Loaded
 from sutazai.llm.gguf import Shape, read_shape
 from sutazai.paths import FleetPaths
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 CLIENT_FAULT_STATUS_MAX = 499
 ERRORS_ONLY = 1
 BATCH_TOKENS = 512
+SOCKET = "library.sock"
 
 
 class LlamaCppDriver:
@@ -37,6 +39,7 @@ class LlamaCppDriver:
         self._settings = settings
         self._server: Any = None
         self._folder: Path | None = None
+        self._key = secrets.token_hex(32)
 
     def load(self) -> Loaded:
         """Check that file and memory fit, then load; blocks for about a second per 500 MB."""
@@ -75,6 +78,14 @@ class LlamaCppDriver:
             raise UnavailableError(f"llama.cpp failed: {error}") from error
         return answer.finish()
 
+    def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
+        """Cut a text into tokens; the library offers this on its own socket only."""
+        if self._server is None:
+            raise UnavailableError("no model is loaded")
+        body = {"content": text, "add_special": add_special, "parse_special": parse_special}
+        reply = library.post(self._folder / SOCKET, self._key, "/tokenize", body) if self._folder else {}
+        return [int(token) for token in reply.get("tokens", ())]
+
     def close(self) -> None:
         """Unload the model and remove the private folder."""
         self._server = None  # its destructor ends the library's threads
@@ -109,8 +120,8 @@ class LlamaCppDriver:
         params.n_gpu_layers = 0
         params.fit_params = False  # it would shorten the context in silence
         params.verbosity = ERRORS_ONLY
-        params.hostnames = [f"{self._folder}/library.sock"]
-        params.api_keys = [secrets.token_hex(32)]
+        params.hostnames = [f"{self._folder}/{SOCKET}"]
+        params.api_keys = [self._key]
         params.n_threads_http = 1
         params.ui = params.endpoint_slots = params.endpoint_metrics = False
         return params
