@@ -10,8 +10,13 @@ from sutazai.units import KIB, MIB
 
 # Manifest
 MANIFEST_BYTES_MAX = 4 * MIB
-MANIFEST_MISTAKES_MAX = 100
-MANIFEST_NODES_MAX = 500_000  # values, aliases counted as often as they are used
+MANIFEST_MISTAKES_MAX = 100  # shown
+MANIFEST_MISTAKES_COUNTED_MAX = 400  # then reading stops: each one costs a search for what was meant
+MANIFEST_NODES_MAX = 200_000  # values, aliases counted as often as they are used
+MANIFEST_CPU_SETS_MAX = 64
+MANIFEST_COMMAND_CHARACTERS_MAX = 8 * 1024  # of a command as one text; a list of words may be longer
+MANIFEST_TEXT_CHARACTERS_MAX = 64 * 1024  # of one value
+MANIFEST_MESSAGE_CHARACTERS_MAX = 400  # of one mistake
 MANIFEST_DEPTH_MAX = 32
 FLEET_NAME_CHARACTERS_MAX = 32
 NAME_CHARACTERS_MAX = 63

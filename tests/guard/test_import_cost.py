@@ -13,7 +13,7 @@ ANONYMOUS_MIB_MAX = 32
 RESIDENT_MIB_MAX = 52
 FORBIDDEN = {
     "anyio", "click", "fastapi", "h11", "httpx", "jsonschema_rs", "numpy", "pandas", "prometheus_client", "pytest",
-    "rich", "ruamel", "scipy", "sqlite3", "starlette", "statsmodels", "typer", "uvicorn", "xllamacpp",
+    "rich", "scipy", "sqlite3", "starlette", "statsmodels", "typer", "uvicorn", "xllamacpp",
 }  # fmt: skip
 FORBIDDEN_OWN = {"agents", "bus", "cli", "control", "gateway", "governor", "llm", "plan", "spec", "store", "supervisor"}
 CODE = """

@@ -42,12 +42,14 @@ class AgentContext:
         builtin: folder of the built-in agents.
         pools: memory pools, for defaults.
         policies: defaults.
+        known: names of the built-in agents, for hints.
     """
 
     folder: Path
     builtin: Path
     pools: dict[str, Pool]
     policies: Policies
+    known: tuple[str, ...] = ()
 
 
 def builtin_agents_dir() -> Path:
@@ -130,7 +132,7 @@ def _base(name: Scalar, section: Section, context: AgentContext) -> Agent | None
         if not (folder / MANIFEST_NAME).is_file():
             if not name_problem(name.text, 10_000):
                 section.mistakes.add(
-                    f"unknown agent {name.text!r}", name.place, _unknown_hint(name.text, context.builtin)
+                    f"unknown agent {name.text!r}", name.place, _unknown_hint(name.text, context.known)
                 )
             return None
     try:
@@ -147,8 +149,7 @@ def _base(name: Scalar, section: Section, context: AgentContext) -> Agent | None
     return agent
 
 
-def _unknown_hint(name: str, builtin: Path) -> str:
-    names = builtin_names(builtin)
+def _unknown_hint(name: str, names: tuple[str, ...]) -> str:
     if meant := near(name, names):
         return f"did you mean {meant}?"
     return f"built in are: {', '.join(names) or 'none'}; for your own write path: folder or file: name.py below it"

@@ -9,6 +9,7 @@ import re
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from sutazai.limits import MANIFEST_CPU_SETS_MAX
 from sutazai.spec.model import (
     PLATFORM_POOL,
     POOL_NAMES,
@@ -106,20 +107,28 @@ def _pool(section: Section, default: Pool, name: Scalar) -> Pool:
 def read_cpu_sets(root: Section, host: Host) -> dict[str, CpuSet]:
     """Read ``cpu_sets``."""
     sets: dict[str, CpuSet] = {}
-    for name, section in root.sections("cpu_sets", "cpu set"):
+    written = root.sections("cpu_sets", "cpu set")
+    if len(written) > MANIFEST_CPU_SETS_MAX:
+        root.add("cpu_sets", f"these are {len(written)}", f"write at most {MANIFEST_CPU_SETS_MAX}")
+    for name, section in written[:MANIFEST_CPU_SETS_MAX]:
         if not section.has("cores"):
             section.mistakes.add(f"{section.where} has no cores", section.place, "write cores: 0-3")
-        cores: list[int] = []
+        cores = 0
         for item in section.scalars("cores"):
-            cores.extend(_cores(section, item, host))
+            cores |= _cores(section, item, host)
         members = tuple(item.text for item in section.scalars("members"))
         section.finish()
-        sets[name.text] = CpuSet(name.text, tuple(sorted(set(cores))), members, name.place)
+        sets[name.text] = CpuSet(name.text, tuple(_numbers(cores)), members, name.place)
     return sets
 
 
-def _cores(section: Section, item: Scalar, host: Host) -> list[int]:
-    found: list[int] = []
+def _numbers(bits: int) -> list[int]:
+    return [core for core in range(bits.bit_length()) if bits >> core & 1]
+
+
+def _cores(section: Section, item: Scalar, host: Host) -> int:
+    """Read a list of ranges into a number with a bit for each core, so that a core named a million times costs none."""
+    found = 0
     for part in item.text.split(","):
         match = _RANGE.fullmatch(part)
         if match is None:
@@ -139,7 +148,7 @@ def _cores(section: Section, item: Scalar, host: Host) -> list[int]:
                 f"cores are counted from 0: the last is {host.cores - 1}",
             )
         else:
-            found.extend(range(first, last + 1))
+            found |= (1 << last + 1) - (1 << first)
     return found
 
 

@@ -142,7 +142,7 @@ def _below_pool(manifest: Manifest, mistakes: Mistakes, limit: tuple[str, str, i
 
 
 def _cpu_sets(manifest: Manifest, mistakes: Mistakes) -> None:
-    known = [*manifest.services, *manifest.agents, "llm", *SERVICE_POOLS]
+    known = dict.fromkeys([*manifest.services, *manifest.agents, "llm", *SERVICE_POOLS])
     chosen: dict[str, str] = {}
     for entry in manifest.cpu_sets.values():
         for member in entry.members:
@@ -165,7 +165,7 @@ def _cpu_sets(manifest: Manifest, mistakes: Mistakes) -> None:
 
 
 def _order(manifest: Manifest, mistakes: Mistakes) -> None:
-    known = [*manifest.services, *WAITABLE]
+    known = dict.fromkeys([*manifest.services, *WAITABLE])
     for name, service in manifest.services.items():
         for target in service.after:
             if target == name:

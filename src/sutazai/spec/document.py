@@ -1,29 +1,34 @@
 """Why it exists: turns a YAML file, also a hostile or broken one, into nodes with places, or says plainly why not.
 
-It works on the parser's events, iteratively, with a cap on bytes, depth and nodes: a 10 MB file is refused unread, an
+It works on libyaml's events, iteratively, with a cap on bytes, depth and nodes: a 10 MB file is refused unread, an
 alias bomb when it would unfold, a deeply nested file before the stack ends. Tags and several documents are refused;
-anchors, aliases and merge keys (``<<``) work.
+anchors, aliases and merge keys (``<<``) work. No value is resolved by its look, so it does not matter which version of
+YAML the parser follows: ``no`` and ``0o17`` stay the texts they are.
 """
 
 from __future__ import annotations
 
 import codecs
-import io
+import re
 import stat
 from typing import TYPE_CHECKING, Any
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.reader import ReaderError
+import yaml
 
 from sutazai.limits import MANIFEST_BYTES_MAX, MANIFEST_DEPTH_MAX, MANIFEST_NODES_MAX
 from sutazai.spec.places import Mapping, Mistakes, Node, Place, Scalar, Sequence, fail
 from sutazai.units import format_bytes
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from sutazai.errors import ConfigErrors
+
+#: The parser in C; a PyYAML that was built without libyaml has only the one in Python, slower with the same events.
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+#: What YAML lets stand in a file (§5.1); the rest is refused before the parser sees it, because we can say where it is.
+_UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def read_text(path: Path) -> str:
@@ -66,13 +71,13 @@ def read_document(path: Path, mistakes: Mistakes) -> Mapping:
     """
     text = read_text(path)
     place = Place(str(path), 1, 1)
+    if found := _UNPRINTABLE.search(text):
+        raise _bad_character(found.start(), text, str(path))
     try:
         node = _Composer(str(path), mistakes).compose(text)
-    except MarkedYAMLError as error:
-        raise _syntax(error, str(path)) from error
-    except ReaderError as error:
-        raise _bad_character(error, text, str(path)) from error
-    except (YAMLError, ValueError, RecursionError) as error:
+    except yaml.MarkedYAMLError as error:
+        raise _syntax(error, text, str(path)) from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise fail(f"is no YAML: {error}", place) from error
     if node is None:
         raise fail("the file holds only comments", place, "start from fleets/demo.yaml")
@@ -104,24 +109,33 @@ class _Composer:
         self._root: Node | None = None
 
     def compose(self, text: str) -> Node | None:
-        for event in YAML(typ="safe", pure=True).parse(io.StringIO(text)):
-            kind = type(event).__name__
-            if handler := getattr(self, f"_on_{kind}", None):
-                handler(event, Place(self._path, event.start_mark.line + 1, event.start_mark.column + 1))
+        handlers: dict[type, Callable[[Any, Place], None]] = {
+            yaml.ScalarEvent: self._scalar,
+            yaml.AliasEvent: self._alias,
+            yaml.MappingStartEvent: lambda event, place: self._open(event, place, is_mapping=True),
+            yaml.SequenceStartEvent: lambda event, place: self._open(event, place, is_mapping=False),
+            yaml.MappingEndEvent: self._close,
+            yaml.SequenceEndEvent: self._close,
+            yaml.DocumentStartEvent: self._document,
+        }
+        for event in yaml.parse(text, Loader=_LOADER):
+            if handler := handlers.get(type(event)):
+                mark: Any = event.start_mark
+                handler(event, Place(self._path, mark.line + 1, mark.column + 1))
         return self._root
 
-    def _on_DocumentStartEvent(self, _event: Any, place: Place) -> None:  # noqa: N802 the parser's name
+    def _document(self, _event: Any, place: Place) -> None:
         self._documents += 1
         if self._documents > 1:
             raise fail("a second document begins here", place, "one fleet, one file: remove the line ---")
 
-    def _on_ScalarEvent(self, event: Any, place: Place) -> None:  # noqa: N802 the parser's name
+    def _scalar(self, event: Any, place: Place) -> None:
         self._refuse_tag(event, place)
         if not self._stack and event.value == "" and not event.style:
             return  # a document of comments only
         self._add(Scalar(event.value, place, quoted=bool(event.style)), 1, event.anchor)
 
-    def _on_AliasEvent(self, event: Any, place: Place) -> None:  # noqa: N802 the parser's name
+    def _alias(self, event: Any, place: Place) -> None:
         known = self._anchors.get(event.anchor)
         if known is None:
             inside = any(level.anchor == event.anchor for level in self._stack)
@@ -130,19 +144,10 @@ class _Composer:
             raise fail(f"the alias *{event.anchor} {problem}", place, hint)
         self._add(known[0], known[1], None)
 
-    def _on_MappingStartEvent(self, event: Any, place: Place) -> None:  # noqa: N802 the parser's name
-        self._open(event, place, is_mapping=True)
-
-    def _on_SequenceStartEvent(self, event: Any, place: Place) -> None:  # noqa: N802 the parser's name
-        self._open(event, place, is_mapping=False)
-
-    def _on_MappingEndEvent(self, _event: Any, _place: Place) -> None:  # noqa: N802 the parser's name
+    def _close(self, _event: Any, _place: Place) -> None:
         level = self._stack.pop()
-        self._add(self._mapping(level), level.weight, level.anchor)
-
-    def _on_SequenceEndEvent(self, _event: Any, _place: Place) -> None:  # noqa: N802 the parser's name
-        level = self._stack.pop()
-        self._add(Sequence(tuple(level.items), level.place), level.weight, level.anchor)
+        node = self._mapping(level) if level.is_mapping else Sequence(tuple(level.items), level.place)
+        self._add(node, level.weight, level.anchor)
 
     def _open(self, event: Any, place: Place, *, is_mapping: bool) -> None:
         self._refuse_tag(event, place)
@@ -160,11 +165,16 @@ class _Composer:
         level.items.append(node)
         level.weight += weight
         if level.weight > MANIFEST_NODES_MAX:
-            raise fail(
-                f"unfolds to more than {MANIFEST_NODES_MAX} values",
-                node.place,
-                "an alias stands for a value that holds aliases itself, many times over",
-            )
+            raise self._too_many(node.place)
+
+    def _too_many(self, place: Place) -> ConfigErrors:
+        if not self._anchors:
+            return fail(f"holds more than {MANIFEST_NODES_MAX} values", place, "is this the right file?")
+        return fail(
+            f"unfolds to more than {MANIFEST_NODES_MAX} values",
+            place,
+            "an alias stands for a value that holds aliases itself, many times over",
+        )
 
     def _mapping(self, level: _Open) -> Mapping:
         entries: dict[str, tuple[Scalar, Node]] = {}
@@ -214,29 +224,37 @@ def _decode(data: bytes, place: Place) -> str:
         ) from error
 
 
-def _syntax(error: MarkedYAMLError, path: str) -> ConfigErrors:
+def _syntax(error: yaml.MarkedYAMLError, text: str, path: str) -> ConfigErrors:
     mark = error.problem_mark or error.context_mark
     place = Place(path, mark.line + 1, mark.column + 1) if mark else Place(path)
     problem = str(error.problem or error.context or "is no YAML").strip()
-    if "'\\t'" in problem or "tab" in problem:
+    if "tab" in problem or (mark and _is_indented_by_tab(text, mark.line, mark.column)):
         return fail("a tab is used as indentation", place, "YAML is indented with spaces")
     hints = {
         "mapping values are not allowed": "put a value that holds ': ' into quotes, or check the indentation",
         "could not find expected ':'": "a key is followed by a colon and a space",
-        "expected <block end>": "check the indentation: keys of one level begin in one column",
-        "found undefined alias": "write the anchor (&name) before its alias (*name)",
+        "did not find expected ','": "a bracket is not closed, or a comma is missing",
+        "did not find expected key": "check the indentation: keys of one level begin in one column",
+        "did not find expected '-'": "check the indentation: items of one list begin in one column",
         "found unexpected end of stream": "a quote is not closed",
+        "found unknown escape character": "write \\\\ for a backslash, or use single quotes",
         "found character": "put the value into quotes",
     }
     hint = next((text for begin, text in hints.items() if begin in problem), "check the indentation and the colons")
     return fail(f"is no YAML: {problem}", place, hint)
 
 
-def _bad_character(error: ReaderError, text: str, path: str) -> ConfigErrors:
-    offset = int(error.position)
+def _is_indented_by_tab(text: str, line: int, column: int) -> bool:
+    """Tell whether only blanks stand before a place and a tab is among them or right behind."""
+    lines = text.split("\n", line + 1)
+    before = lines[line][: column + 1] if line < len(lines) else ""
+    return "\t" in before and not before.strip()
+
+
+def _bad_character(offset: int, text: str, path: str) -> ConfigErrors:
     line = text.count("\n", 0, offset) + 1
     column = offset - (text.rfind("\n", 0, offset) + 1) + 1
-    code = error.character if isinstance(error.character, int) else ord(str(error.character)[:1] or "\0")
+    code = ord(text[offset])
     return fail(f"the control character U+{code:04X} is not allowed", Place(path, line, column), "remove it")
 
 

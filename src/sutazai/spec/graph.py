@@ -54,13 +54,21 @@ def layers(names: Sequence[str], after: Mapping[str, Sequence[str]]) -> list[lis
         The steps; names of a cycle are left out (find it with ``find_cycle``).
     """
     wanted = set(names)
-    depth: dict[str, int] = {}
-    waiting = {name: [target for target in after.get(name, ()) if target in wanted] for name in names}
+    waits = {name: {target for target in after.get(name, ()) if target in wanted} for name in names}
+    followers: dict[str, list[str]] = {name: [] for name in names}
+    for name, targets in waits.items():
+        for target in targets:
+            followers[target].append(name)
+    rank = {name: position for position, name in enumerate(names)}
     found: list[list[str]] = []
-    while True:
-        step = [name for name in names if name not in depth and all(target in depth for target in waiting[name])]
-        if not step:
-            return found
-        for name in step:
-            depth[name] = len(found)
+    step = [name for name in names if not waits[name]]
+    while step:
         found.append(step)
+        free: list[str] = []
+        for done in step:
+            for name in followers[done]:
+                waits[name].discard(done)
+                if not waits[name]:
+                    free.append(name)
+        step = sorted(free, key=rank.__getitem__)
+    return found

@@ -10,7 +10,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from sutazai.errors import ConfigError, ConfigErrors
-from sutazai.limits import MANIFEST_MISTAKES_MAX
+from sutazai.limits import (
+    MANIFEST_MESSAGE_CHARACTERS_MAX,
+    MANIFEST_MISTAKES_COUNTED_MAX,
+    MANIFEST_MISTAKES_MAX,
+)
 
 
 class Place(NamedTuple):
@@ -80,13 +84,20 @@ class Mistakes:
         return len(self._found)
 
     def add(self, problem: str, place: Place, hint: str = "") -> None:
-        """Note a mistake; the same one at the same place is noted once."""
+        """Note a mistake; the same one at the same place is noted once.
+
+        Raises:
+            ConfigErrors: there are so many that this is hardly a manifest; what comes behind is not read.
+        """
+        problem, hint = _short(problem), _short(hint)
         if (place, problem) in self._seen:
             return
         self._seen.add((place, problem))
         self._found.append(
             ConfigError(problem, path=place.path, line=place.line, column=place.column, hint=hint),
         )
+        if len(self._found) > MANIFEST_MISTAKES_COUNTED_MAX:
+            raise self._group(place.path)
 
     def take(self, group: ConfigErrors) -> None:
         """Note the mistakes of another file."""
@@ -100,13 +111,24 @@ class Mistakes:
         Raises:
             ConfigErrors: at least one mistake was noted.
         """
-        if not self._found:
-            return
+        if self._found:
+            raise self._group(path)
+
+    def _group(self, path: str) -> ConfigErrors:
         ordered = sorted(self._found, key=lambda one: (one.path != path, one.path, one.line, one.column))
         shown = ordered[:MANIFEST_MISTAKES_MAX]
-        count = f"{len(ordered)} mistake{'s' if len(ordered) > 1 else ''}"
+        more = len(ordered) > MANIFEST_MISTAKES_COUNTED_MAX
+        count = f"more than {len(ordered) - 1}" if more else str(len(ordered))
         cut = f", the first {len(shown)} are shown" if len(shown) < len(ordered) else ""
-        raise ConfigErrors(f"{path}: {count}{cut}", shown)
+        return ConfigErrors(f"{path}: {count} mistake{'s' if len(ordered) > 1 else ''}{cut}", shown)
+
+
+def _short(text: str) -> str:
+    """Cut a message that quotes a whole file; both ends are kept, because the end says what is wrong."""
+    if len(text) <= MANIFEST_MESSAGE_CHARACTERS_MAX:
+        return text
+    half = MANIFEST_MESSAGE_CHARACTERS_MAX // 2
+    return f"{text[:half]} … {text[-half:]}"
 
 
 def fail(problem: str, place: Place, hint: str = "") -> ConfigErrors:

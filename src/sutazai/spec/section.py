@@ -11,7 +11,7 @@ import math
 import re
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sutazai.limits import NAME_CHARACTERS_MAX
+from sutazai.limits import MANIFEST_TEXT_CHARACTERS_MAX, NAME_CHARACTERS_MAX
 from sutazai.spec.places import Mapping, Mistakes, Node, Place, Scalar, Sequence
 from sutazai.spec.quantities import CORES, DURATION, SIZE, Quantity, explain
 
@@ -23,15 +23,20 @@ Q = TypeVar("Q", int, float)
 NAME = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*", re.ASCII)
 _INTEGER = re.compile(r"[0-9]{1,9}", re.ASCII)
 _WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+NEAR_LENGTH_DIFFERENCE_MAX = 8
+NEAR_NAMES_MAX = 200
 _NULLS = {"", "~", "null", "Null", "NULL"}
 
 
 def near(word: str, known: Iterable[str]) -> str:
     """Name the known word that was probably meant, or an empty string."""
-    found = difflib.get_close_matches(word.lower().replace("_", "-"), list(known), n=1, cutoff=0.6)
-    if not found:
-        found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return found[0] if found else ""
+    lower = word.lower().replace("_", "-")
+    # A file may hold thousands of names and hundreds of wrong ones: only names of about this length are compared.
+    alike = [name for name in known if abs(len(name) - len(word)) <= NEAR_LENGTH_DIFFERENCE_MAX][:NEAR_NAMES_MAX]
+    for text in dict.fromkeys((lower, word)):
+        if found := difflib.get_close_matches(text, alike, n=1, cutoff=0.6):
+            return found[0]
+    return ""
 
 
 def one_of(word: str, known: Iterable[str], *, shown_max: int = 12) -> str:
@@ -136,6 +141,10 @@ class Section:
         if not isinstance(node, Scalar):
             kind = "a list" if isinstance(node, Sequence) else "keys with values"
             self.add(key, f"here is one value meant, not {kind}", f"write {key}: {what}")
+            return None
+        if len(node.text) > MANIFEST_TEXT_CHARACTERS_MAX:
+            size = f"{len(node.text)} characters; a value may have {MANIFEST_TEXT_CHARACTERS_MAX}"
+            self.add(key, f"has {size}", "put it into a file")
             return None
         return node.text
 

@@ -6,7 +6,7 @@ import re
 import shlex
 from typing import TYPE_CHECKING
 
-from sutazai.limits import LOG_BYTES_MAX_DEFAULT, STOP_GRACE_MS_DEFAULT
+from sutazai.limits import LOG_BYTES_MAX_DEFAULT, MANIFEST_COMMAND_CHARACTERS_MAX, STOP_GRACE_MS_DEFAULT
 from sutazai.spec.budget import PORT_MAX
 from sutazai.spec.model import Check, Service, ServicePort, Share
 from sutazai.spec.places import Mapping, Scalar, Sequence
@@ -98,8 +98,12 @@ def _argv(section: Section) -> tuple[str, ...]:
     if isinstance(node, Sequence):
         argv = tuple(item.text for item in section.scalars("command"))
     else:
+        text = section.text("command")
+        if len(text) > MANIFEST_COMMAND_CHARACTERS_MAX:
+            section.add("command", f"has {len(text)} characters", "write it as a list of words, or into a script")
+            return ()
         try:
-            argv = tuple(shlex.split(section.text("command")))
+            argv = tuple(shlex.split(text))
         except ValueError as error:
             section.add(
                 "command", f"cannot be split into words: {str(error).lower()}", "close the quote, or write a list"
@@ -113,7 +117,7 @@ def _argv(section: Section) -> tuple[str, ...]:
 def _check_placeholders(section: Section, where: str, texts: tuple[str, ...], ports: tuple[ServicePort, ...]) -> None:
     names = {port.name for port in ports}
     for text in texts:
-        for match in PLACEHOLDER.finditer(text):
+        for match in {match[0]: match for match in PLACEHOLDER.finditer(text)}.values():
             word, part = match[1], match[2]
             if word is None:
                 continue
