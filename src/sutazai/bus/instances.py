@@ -108,6 +108,7 @@ class InstanceDesk:
         older = self.by_ticket.get(ticket)
         self._coming.pop(ticket, None)
         attached = hello.held is not None and broker.leases.attach(instance, hello.held.task, hello.held.fence, now_ms)
+        instance.ready = attached
         if not attached:
             broker.leases.came_back_without(ticket, older)
         if older is not None:
@@ -193,13 +194,13 @@ class InstanceDesk:
         self._end_strangers(now_ms)
 
     def _end_strangers(self, now_ms: int) -> None:
-        """An instance that holds a ticket and never connects (its import hangs) would block its agent for ever."""
+        """An instance that holds a ticket and never asks for work (its import hangs) would block its agent for ever."""
         for ticket in self.tickets:
-            if ticket in self.by_ticket:
+            if (instance := self.by_ticket.get(ticket)) is not None and instance.ready:
                 self._unseen.pop(ticket, None)
             elif now_ms - self._unseen.setdefault(ticket, now_ms) > CONNECT_MS_MAX:
                 self._unseen[ticket] = now_ms
-                self._broker.end_instance(ticket, f"it did not connect within {CONNECT_MS_MAX // 1_000} s")
+                self._broker.end_instance(ticket, f"it did not ask for work within {CONNECT_MS_MAX // 1_000} s")
 
     # Working
 
@@ -220,6 +221,7 @@ class InstanceDesk:
 
     def _pull(self, _: Session, instance: Instance, __: messages.Plain) -> None:
         self._broker.leases.answered(instance)
+        instance.ready = True
         if instance.lease is not None:
             return
         self._broker.dispatcher.credit(instance)

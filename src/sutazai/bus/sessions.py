@@ -72,6 +72,7 @@ class Instance:
         claiming: a claim for it is under way.
         credited: the turn whose commit asked for the next one; its repetition does not ask again.
         leaving: it agreed to exit.
+        ready: it has asked for a task: its agent is loaded.
         overdue_ms: told to stop a turn, it has to answer until then; 0 when nothing is asked of it.
     """
 
@@ -83,6 +84,7 @@ class Instance:
     claiming: bool = False
     credited: tuple[str, int] = ("", 0)
     leaving: bool = False
+    ready: bool = False
     overdue_ms: int = 0
 
     def push(self, message: dict[str, Any]) -> None:

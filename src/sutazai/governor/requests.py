@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 
 from sutazai.limits import PRIORITY_AGING_MS, PRIORITY_DEFAULT
 
-Kind = Literal["process", "instance"]
+Kind = Literal["process", "instance", "spare"]
 Reason = Literal["pool", "host", "instances", "turn"]
 
 
@@ -43,7 +43,7 @@ class Ask:
     """A request to occupy memory.
 
     Attributes:
-        kind: ``process`` of the plan, or ``instance`` of an agent.
+        kind: ``process`` of the plan, ``instance`` of an agent, or a worker's ``spare``.
         name: of the process or the agent.
         pool: memory pool.
         envelope_bytes: what it needs at its worst moment.

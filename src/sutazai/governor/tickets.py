@@ -261,7 +261,7 @@ class Ledger:
                 sums.charge[ticket.pool] += ticket.charge_bytes
                 if ticket.kind == "process":
                     sums.processes[ticket.pool] += ticket.charge_bytes
-                else:
+                elif ticket.kind == "instance":
                     sums.instances[ticket.pool] += 1
             self._added_up = sums
         return self._added_up

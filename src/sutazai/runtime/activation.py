@@ -25,6 +25,7 @@ from sutazai.runtime.watch import DEADLINE, Watcher
 from sutazai.wire.messages import LEASED, OUTCOME_CHECKPOINT, OUTCOME_FAILED
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType
 
     from sutazai.runtime.log import Log
@@ -67,9 +68,12 @@ class Place:
 class Instance:
     """An agent in memory."""
 
-    def __init__(self, agent: Agent | BaseException, identity: Identity, place: Place, log: Log) -> None:
-        """Take an agent, or what its import raised: then every turn fails with that, so that the caller sees why."""
-        self._agent, self._place, self._log = agent, place, log
+    def __init__(self, load: Callable[[], Agent | BaseException], identity: Identity, place: Place, log: Log) -> None:
+        """Take what loads the agent, or gives what its import raised: then every turn fails with that.
+
+        So the caller sees why. The agent is loaded while the broker reads the hello.
+        """
+        self._load, self._place, self._log = load, place, log
         self._link = BrokerLink(place.broker_socket, identity)
         self._watcher = Watcher(self._link, log)
         self._runner = SkillRunner(self._watcher)
@@ -83,9 +87,12 @@ class Instance:
             The process's exit code.
         """
         self._prepare()
+        self._link.greet()
+        self._agent = self._load()
         if not self._connect():
             return 0
         self._watcher.prepare()  # while the broker looks for a task
+        self._build()
         while not self._watcher.drain:
             try:
                 message = self._next()
@@ -105,6 +112,15 @@ class Instance:
                 self._link.drop()
         self._finish()
         return 0
+
+    def _build(self) -> None:
+        """Build the skills' models as long as no task is there: who waits has time."""
+        if isinstance(self._agent, BaseException):
+            return
+        for skill in self._agent.skills.values():
+            if self._link.connection.readable:
+                return
+            skill.build()
 
     def _finish(self) -> None:
         """Leave on request; a turn that the broker had handed over meanwhile is done first."""

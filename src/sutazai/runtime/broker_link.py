@@ -6,6 +6,7 @@ killed comes back within a second or two; the instance waits for it and goes on.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from dataclasses import dataclass
@@ -49,6 +50,7 @@ class BrokerLink:
         self._path = path
         self._identity = identity
         self._connection: BlockingConnection | None = None
+        self._greeted: tuple[BlockingConnection, int] | None = None
         self.heartbeat_s = HEARTBEAT_MS / 1_000
         self.lease_s = LEASE_MS / 1_000
 
@@ -79,7 +81,28 @@ class BrokerLink:
             RefusedError: it does not take this instance.
             ProtocolError: it does not know the ticket, or speaks another version.
         """
-        self.drop()
+        if held is None and self._greeted is not None:
+            connection, number = self._greeted
+            self._greeted = None
+        else:
+            self.drop()
+            connection, number = self._hello(held)
+        try:
+            welcome = connection.reply_to(number, _HELLO_TIMEOUT_S)
+            check(welcome, "broker")
+        except SutazaiError:
+            connection.close()
+            raise
+        self.heartbeat_s = welcome.get("heartbeat_ms", HEARTBEAT_MS) / 1_000
+        self.lease_s = welcome.get("lease_ms", LEASE_MS) / 1_000
+        self._connection = connection
+
+    def greet(self) -> None:
+        """Connect and say hello without waiting for the answer, which the first ``connect`` takes; may fail silently."""
+        with contextlib.suppress(UnavailableError):
+            self._greeted = self._hello(None)
+
+    def _hello(self, held: dict[str, Any] | None) -> tuple[BlockingConnection, int]:
         connection = BlockingConnection.connect(self._path)
         hello = {
             "t": "hello",
@@ -92,14 +115,10 @@ class BrokerLink:
             "held": held,
         }
         try:
-            welcome = connection.request(hello, _HELLO_TIMEOUT_S)
-            check(welcome, "broker")
+            return connection, connection.ask(hello)
         except SutazaiError:
             connection.close()
             raise
-        self.heartbeat_s = welcome.get("heartbeat_ms", HEARTBEAT_MS) / 1_000
-        self.lease_s = welcome.get("lease_ms", LEASE_MS) / 1_000
-        self._connection = connection
 
     def connect_until(
         self, held: dict[str, Any] | None, give_up_s: float, give_up_early: Callable[[], bool] = lambda: False
@@ -161,6 +180,7 @@ class BrokerLink:
 
     def drop(self) -> None:
         """Close the connection, if there is one."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        for connection in (self._connection, self._greeted and self._greeted[0]):
+            if connection is not None:
+                connection.close()
+        self._connection = self._greeted = None

@@ -1,8 +1,9 @@
 """Why it exists: a fork that is safe (one thread), whose child is ``sutazaid``'s and not ours, and that is ready ahead.
 
-A fork costs some milliseconds, twice because of the process in the middle. So a worker keeps one **spare**: a child
-that was forked when nothing was to do and waits for its order. It holds about 1 MB. Without a spare, or with a dead
-one, the worker forks at once; nothing else depends on it.
+A fork costs some milliseconds, twice because of the process in the middle; a move into a cgroup costs more. So a worker
+keeps **spares**: children that were forked when nothing was to do, have taken their copies of the pages that every
+instance writes to, stand in a group already, and wait for their order. Without a spare, or with a dead one, the worker
+forks at once; nothing else depends on them.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import contextlib
 import gc
 import json
 import os
+import select
 import socket
 import struct
 import sys
@@ -22,6 +24,7 @@ from typing import TYPE_CHECKING
 from sutazai.errors import HostError
 from sutazai.runtime import kernel
 from sutazai.runtime.instance import Fleet, Order, live
+from sutazai.runtime.rehearsal import rehearse
 from sutazai.wire.planfacts import AgentFacts
 
 if TYPE_CHECKING:
@@ -97,8 +100,11 @@ def settle() -> None:
     gc.freeze()
 
 
-class Spare:
-    """At most one child that waits for its order.
+class Spares:
+    """Children that wait for their order, by process id.
+
+    ``sutazaid`` is told of each, and places it into a group of its own if it wants one there; until it has answered, the
+    spare is kept for it. One that it does not want serves the next order that names none.
 
     Args:
         fleet: shared facts.
@@ -108,48 +114,80 @@ class Spare:
 
     def __init__(self, fleet: Fleet, name: str, closing: Callable[[], None]) -> None:
         self._fleet, self._name, self._closing = fleet, name, closing
-        self._socket: socket.socket | None = None
-        self._pid = 0
+        self._sockets: dict[int, socket.socket] = {}
+        self.free: set[int] = set()
 
-    def prepare(self) -> None:
-        """Fork a spare unless there is one; where that is not possible, there is none."""
-        if self._socket is not None:
-            return
+    def prepare(self) -> int:
+        """Fork a spare.
+
+        Returns:
+            Its process id; 0 where that is not possible.
+        """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        pid = 0
         try:
-            self._pid = fork_twice(lambda: self._wait(ours, theirs))
+            pid = fork_twice(lambda: self._wait(ours, theirs))
+            self._sockets[pid] = ours
         except (HostError, OSError):
             ours.close()
-        else:
-            self._socket = ours
         finally:
             theirs.close()
+        return pid
 
-    def hand_out(self, order: Order) -> int:
-        """Give an order to the spare, or fork a process for it.
+    def forget_dead(self) -> list[int]:
+        """Forget those that have ended; gives the others' process ids."""
+        for pid, spare in list(self._sockets.items()):
+            if select.select([spare], [], [], 0)[0]:  # it never writes: this is its end
+                self._take(pid)
+        return list(self._sockets)
+
+    def hand_out(self, order: Order, pid: int = 0) -> int:
+        """Give an order to a spare, or fork a process for it.
+
+        Args:
+            order: what to become.
+            pid: of the spare that the order is meant for, already in its group; 0 leaves the choice.
 
         Returns:
             The process's id.
 
         Raises:
-            TooManyThreadsError: this process has more than one thread.
+            HostError: the spare is gone, or this process has more than one thread.
             OSError: the kernel refuses.
         """
-        spare, self._socket = self._socket, None
-        if spare is not None:
-            with spare, contextlib.suppress(OSError):  # it was killed: fork another
-                data = _write(order)
-                if len(data) <= _ORDER_BYTES_MAX:
-                    spare.sendmsg([data], _rights(order.pipe))
-                    return self._pid
+        if pid:
+            if not self._give(order, pid):
+                raise HostError(f"the spare {pid} is gone")
+            return pid
+        while self.free:
+            pid = self.free.pop()
+            if self._give(order, pid):
+                return pid
         return fork_twice(lambda: live(order, self._fleet))
+
+    def _give(self, order: Order, pid: int) -> bool:
+        spare = self._take(pid)
+        data = _write(order)
+        if spare is None or len(data) > _ORDER_BYTES_MAX:
+            return False
+        with spare, contextlib.suppress(OSError):  # it was killed
+            spare.sendmsg([data], _rights(order.pipe))
+            return True
+        return False
+
+    def _take(self, pid: int) -> socket.socket | None:
+        self.free.discard(pid)
+        return self._sockets.pop(pid, None)
 
     def _wait(self, ours: socket.socket, theirs: socket.socket) -> int:
         """Wait for an order in the child; end-of-file means that the worker is gone."""
         ours.close()
+        for other in self._sockets.values():
+            other.close()
         self._closing()
         kernel.set_name(f"{self._name} spare")
         kernel.set_command_line(f"sutazai: spare of {self._name}")
+        rehearse()
         room = socket.CMSG_SPACE(array.array("i").itemsize)
         data, ancillary, _, _ = theirs.recvmsg(_ORDER_BYTES_MAX, room, socket.MSG_CMSG_CLOEXEC)
         if not data:

@@ -91,7 +91,7 @@ def live(order: Order, fleet: Fleet) -> int:
         lines = Log({"agent": order.facts.name, "instance": order.ticket})
         identity = Identity(order.facts.name, order.ticket, order.token)
         try:
-            return Instance(_agent(order.facts, lines), identity, place, lines).run()
+            return Instance(lambda: _agent(order.facts, lines), identity, place, lines).run()
         finally:
             remove_scratch(scratch)
     except BaseException:  # noqa: BLE001 the last place where it can be told

@@ -6,6 +6,7 @@ agents) is made from that. The functions stay what they were and can be called i
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import sys
 from functools import cached_property
@@ -50,6 +51,12 @@ class Skill:
     def output(self) -> TypeAdapter[Any]:
         """The judge of its result, built when it is first needed."""
         return build_output(self.declared)
+
+    def build(self) -> None:
+        """Build both now; a type that cannot be built shows when it is needed."""
+        with contextlib.suppress(Exception):
+            self.input_model  # noqa: B018 a cached property
+            self.output  # noqa: B018
 
     def arguments(self, data: Any, context: Context) -> dict[str, Any]:
         """Validate an input and make the function's arguments of it.

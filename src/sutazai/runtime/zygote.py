@@ -20,7 +20,7 @@ from sutazai.errors import ConfigError, ProtocolError, SutazaiError, Unavailable
 from sutazai.paths import FleetPaths
 from sutazai.runtime import kernel, privileges
 from sutazai.runtime.families import preload
-from sutazai.runtime.forking import Spare, fork_twice, settle
+from sutazai.runtime.forking import Spares, fork_twice, settle
 from sutazai.runtime.instance import GUARD_FILE, Fleet, Order
 from sutazai.runtime.loader import agent_file
 from sutazai.runtime.log import Log
@@ -67,6 +67,8 @@ class Post:
                             return _NOT_WANTED  # nobody would limit or watch this process
                     elif message.get("id") == _REGISTER_ID:
                         self.registered()
+                    elif "id" in message:
+                        self.answered(message)
             except UnavailableError:
                 continue
             except ProtocolError as error:
@@ -86,6 +88,9 @@ class Post:
     def idle(self) -> None:
         """Nothing came for ``idle_after_s`` seconds."""
 
+    def answered(self, message: dict[str, Any]) -> None:
+        """``sutazaid`` has answered a request of this process."""
+
     def handle(self, message: dict[str, Any]) -> None:
         """Do what a push says."""
 
@@ -98,16 +103,31 @@ class Member(Post):
         self._agents: dict[str, AgentFacts] = {}
         self._plan_seen: tuple[int, int] = (0, 0)
         self._obstacles: dict[str, str] = {}
-        self._spare = Spare(fleet, name, self.link.close)
+        self._spares = Spares(fleet, name, self.link.close)
 
     def registered(self) -> None:
-        """Plan to fork a spare; it inherits this worker's cgroup until it is placed into its own."""
+        """Plan to fork a spare; what an earlier ``sutazaid`` left alive is offered to this one."""
         self.idle_after_s = SPARE_AFTER_S
+        for pid in self._spares.forget_dead():
+            self._spares.free.discard(pid)
+            self._offer(pid)
 
     def idle(self) -> None:
         """Fork a spare now, when the instance that was just woken no longer needs the processor."""
         self.idle_after_s = None
-        self._spare.prepare()
+        if not self._spares.free and (pid := self._spares.prepare()):
+            self._offer(pid)
+
+    def _offer(self, pid: int) -> None:
+        """Tell ``sutazaid`` of a spare, which is in this worker's cgroup until it is placed into one of its own."""
+        self.link.send({"op": "spare", "id": pid, "pid": pid})
+
+    def answered(self, message: dict[str, Any]) -> None:
+        """Keep a spare that was not placed for any order; fork another where one is wanted."""
+        if message.get("placed") is not True:
+            self._spares.free.add(int(message["id"]))
+        elif message.get("more") is True:
+            self.idle_after_s = SPARE_AFTER_S
 
     def handle(self, message: dict[str, Any]) -> None:
         """Fork an instance when told to."""
@@ -119,7 +139,7 @@ class Member(Post):
             if message.get("cgroup_wait", True) and pipe < 0:
                 raise ProtocolError("the order to fork came without its pipe")
             order = self._order(message, ticket, pipe)
-            pid = self._spare.hand_out(order)
+            pid = self._spares.hand_out(order, int(message.get("spare") or 0))
         except (SutazaiError, OSError) as error:
             self.link.send({"op": "fork-failed", "ticket": ticket, "error": str(error)})
         else:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from sutazai.governor.requests import Ask, Granted, Ticket, Wait
 from sutazai.governor.tickets import Ledger
 from sutazai.host import facts
+from sutazai.units import MIB
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 READING_MS = 250
 PRIORITY_PLATFORM = 0
 PRIORITY_SERVICE = 3
+PRIORITY_SPARE = 9
+#: What a child of a worker needs while it waits for its order (its own pages, measured below 3 MB).
+SPARE_BYTES = 4 * MIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +74,13 @@ class Gate:
         """Ask for an instance, under a ticket's name that its group bears."""
         return self._ask(Ask("instance", agent.name, agent.pool, agent.envelope_bytes, ticket=ticket))
 
+    def ask_spare(self, worker: str, pool: str, ticket: str) -> bool:
+        """Ask for a worker's spare; it never waits, so that nobody ever waits for it."""
+        granted = self._ask(Ask("spare", worker, pool, SPARE_BYTES, PRIORITY_SPARE, ticket)).ticket
+        if not granted:
+            self.ledger.give_up("spare", worker, pool)
+        return bool(granted)
+
     def give_up(self, spec: Process) -> None:
         """A process does not want to start any more."""
         self.ledger.give_up("process", spec.name, spec.pool)
@@ -91,6 +102,10 @@ class Gate:
         """The group is gone."""
         if self.ledger.release(ticket):
             self.on_release()
+
+    def take_back(self, ticket: str) -> None:
+        """Free a ticket that is asked for again at once: nobody else is told."""
+        self.ledger.release(ticket)
 
     def _rebuild(self, ticket: Ticket) -> None:
         if self.ledger.get(ticket.id) is None:

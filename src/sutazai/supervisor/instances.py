@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from sutazai.errors import HostError, NotFoundError, ProtocolError
 from sutazai.host import procfs
 from sutazai.ids import new_id
+from sutazai.supervisor.spares import GROUP_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from sutazai.supervisor.loop import Loop, Timer
     from sutazai.supervisor.reaper import Exit, Reaper
     from sutazai.supervisor.slots import Slots, Tokens
+    from sutazai.supervisor.spares import Spares
     from sutazai.supervisor.workers import Workers
 
 FORK_WAIT_MS = 5_000
@@ -53,6 +55,7 @@ class Instance:
         go_fd: write end of the pipe that it blocks on, -1 after the release.
         doomed_by: why ``sutazaid`` ends it, empty when it does not.
         own: whether its end counts as its own failure.
+        spare: pid of the placed spare that it is made of, 0 when it is placed after its fork.
     """
 
     ticket: str
@@ -68,6 +71,7 @@ class Instance:
     timer: Timer | None = None
     doomed_by: str = ""
     own: bool = True
+    spare: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,13 +95,14 @@ class Instances:
         waiting: agents whose wake was answered "wait".
     """
 
-    def __init__(self, tools: InstanceTools, tokens: Tokens, slots: Slots) -> None:
+    def __init__(self, tools: InstanceTools, tokens: Tokens, slots: Slots, spares: Spares) -> None:
         self.live: dict[str, Instance] = {}
         self.waiting: dict[str, str] = {}
         self._agents: dict[str, Agent] = {}
         self._tools = tools
         self._tokens = tokens
         self._slots = slots
+        self.spares = spares
         self._stopping = False
         self._on_empty: list[Callable[[], None]] = []
 
@@ -109,6 +114,7 @@ class Instances:
             if fresh.get(instance.agent.name) != instance.agent:
                 self.end(instance.ticket, "its agent was changed", own=False, grace_ms=CHANGE_GRACE_MS)
         self._agents = fresh
+        self.spares.set_agents(agents)
 
     @property
     def stopping(self) -> bool:
@@ -150,23 +156,38 @@ class Instances:
             return "", f"no worker of the family {agent.family} is ready"
         if not self._slots.has_room():
             return "", "all user ids of this fleet are in use"
-        self._tools.cells.groups.prepare()  # the kernel's grace period begins now, beside all that comes before placing
-        ticket = new_id("k")
-        group = self._tools.cells.path(agent.pool, f"{agent.name}.{ticket}")
+        spare = self.spares.take(agent, (name for name, _ in members))
+        if spare is None:
+            self._tools.cells.groups.prepare()  # the kernel's grace period begins, beside all that comes before placing
+        ticket = spare.ticket if spare else new_id("k")
         admission = self._tools.gate.ask_instance(agent, ticket)
         if not admission.ticket:
+            if spare is not None:
+                self.spares.end(spare)
             if admission.short:
                 self._tools.alarms.raise_("ResourceExhausted", agent.name, admission.why)
+                self.spares.end_all()
             return "", admission.why
-        worker, connection = min(members, key=lambda each: sum(i.worker == each[0] for i in self.live.values()))
-        instance = Instance(ticket, agent, worker, group, self._slots.take())
+        if spare is not None:
+            instance = Instance(ticket, agent, spare.worker, spare.group, spare.slot, spare=spare.pid)
+        else:
+            worker = min(members, key=lambda each: sum(i.worker == each[0] for i in self.live.values()))[0]
+            group = self._tools.cells.path(agent.pool, f"{agent.name}.{ticket}")
+            instance = Instance(ticket, agent, worker, group, self._slots.take())
         self.live[ticket] = instance
-        self._fork(instance, connection)
-        return (ticket, "") if ticket in self.live else ("", f"{worker} is gone")
+        self._fork(instance, dict(members)[instance.worker])
+        return (ticket, "") if ticket in self.live else ("", f"{instance.worker} is gone")
 
     def _fork(self, instance: Instance, connection: Connection) -> None:
-        """Ask the worker, and make the group while it forks."""
+        """Ask the worker, and make the group while it forks; a spare has its group, and is let go at once."""
         tools = self._tools
+        if instance.spare:
+            try:
+                tools.cells.ensure(instance.agent.name, instance.group, instance.agent.limits)
+                self.spares.note(instance.ticket, instance.agent.name)
+            except (HostError, OSError) as error:
+                self._fork_failed(instance, str(error))
+                return
         read_fd, instance.go_fd = os.pipe2(os.O_CLOEXEC)
         message = {
             "push": "fork",
@@ -176,6 +197,9 @@ class Instances:
             "uid": instance.slot,
             "cgroup_wait": True,
         }
+        if instance.spare:
+            message["spare"] = instance.spare
+            os.write(instance.go_fd, b"g")
         connection.send(message, read_fd)
         os.close(read_fd)
         if instance.state != "forking":  # the worker's connection broke while we wrote to it, and all was taken back
@@ -183,6 +207,8 @@ class Instances:
         instance.timer = tools.loop.after(
             FORK_WAIT_MS, lambda: self._fork_failed(instance, f"no answer from {instance.worker} in {FORK_WAIT_MS} ms")
         )
+        if instance.spare:
+            return
         try:
             tools.cells.ensure(instance.agent.name, instance.group, instance.agent.limits)
         except HostError as error:
@@ -199,8 +225,9 @@ class Instances:
         pid = request.number("pid", 0)
         tools = self._tools
         try:
-            tools.cells.groups.place(instance.group, pid)
-            os.write(instance.go_fd, b"g")
+            if pid != instance.spare:
+                tools.cells.groups.place(instance.group, pid)
+                os.write(instance.go_fd, b"g")
         except (HostError, OSError) as error:
             self._fork_failed(instance, f"pid {pid} cannot be placed: {error}")
             return
@@ -232,6 +259,7 @@ class Instances:
 
     def worker_lost(self, worker: str) -> None:
         """A worker's connection has closed: forks that it has not confirmed have failed."""
+        self.spares.worker_lost(worker)
         for instance in list(self.live.values()):
             if instance.worker == worker and instance.state == "forking":
                 self._fork_failed(instance, f"{worker} is gone")
@@ -268,6 +296,7 @@ class Instances:
     def drain(self, grace_ms: int, then: Callable[[], None]) -> None:
         """Start none any more; let all finish their turn, end what is left after the grace, and call back."""
         self._stopping = True
+        self.spares.close()
         self._tell("drain")
         for instance in list(self.live.values()):
             if instance.state == "forking":
@@ -312,6 +341,8 @@ class Instances:
         if self.live.pop(instance.ticket, None) is None:
             return
         self._slots.give_back(instance.slot)
+        if instance.group.rpartition("/")[2].startswith(GROUP_PREFIX):
+            self.spares.forget(instance.ticket)
         self._tell(
             "exit",
             ticket=instance.ticket,
@@ -375,8 +406,8 @@ class Instances:
 
         The child that was never released ends by itself: its pipe has no writer any more.
         """
-        agent_name, dot, ticket = name.rpartition(".")
-        agent = self._agents.get(agent_name)
+        dot, ticket = name.rpartition(".")[1:]
+        agent = self._agents.get(self.spares.agent_of(name))
         identities = [found for pid in self._tools.cells.groups.pids(group) if (found := procfs.identity(pid))]
         if agent is None or not dot or not ticket.startswith("k_") or not identities:
             return False

@@ -13,6 +13,7 @@ import selectors
 import signal
 import socket
 import traceback
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -61,6 +62,7 @@ class Loop:
         self._order = 0
         self._exit_code: int | None = None
         self._signals: dict[int, Callable[[], None]] = {}
+        self._posted: deque[Callable[[], None]] = deque()
         self._wake_read, self._wake_write = socket.socketpair()
         for end in (self._wake_read, self._wake_write):
             end.settimeout(0)
@@ -94,6 +96,12 @@ class Loop:
         """Call back in the loop, not in the handler."""
         self._signals[number] = callback
         signal.signal(number, _wake_only)
+
+    def post(self, callback: Callable[[], None]) -> None:
+        """Call back soon, in the loop; the only method that another thread may use."""
+        self._posted.append(callback)
+        with contextlib.suppress(OSError):  # full: then the loop is about to wake anyway; closed: nobody listens
+            self._wake_write.send(b"\0")
 
     def stop(self, code: int) -> None:
         """Leave ``run`` with this code after the current callbacks."""
@@ -140,6 +148,8 @@ class Loop:
         for number in sorted(numbers):
             if callback := self._signals.get(number):
                 callback()
+        while self._posted:
+            _guarded(self._posted.popleft())
 
 
 def _wake_only(_number: int, _frame: object) -> None:

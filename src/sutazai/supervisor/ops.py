@@ -79,6 +79,7 @@ class Operations:
             "register": workers.register,
             "forked": instances.forked,
             "fork-failed": instances.fork_failed,
+            "spare": instances.spares.offer,
         }
 
     def handle(self, request: Request) -> None:

@@ -64,6 +64,12 @@ class Reaper:
         self._watched[pid] = (pidfd, on_exit)
         self._loop.watch(pidfd, READ, lambda _events: self._on_pidfd(pid))
 
+    def forget(self, pid: int) -> None:
+        """Watch a process no longer; its end is remembered for who watches it next."""
+        if (watched := self._watched.pop(pid, None)) is not None:
+            self._loop.unwatch(watched[0])
+            os.close(watched[0])
+
     def signal(self, pid: int, number: int) -> None:
         """Send a signal to a watched process; harmless when it is gone."""
         if (watched := self._watched.get(pid)) is not None:

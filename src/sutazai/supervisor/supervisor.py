@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from sutazai.errors import ConfigError, RefusedError
 from sutazai.host.cgroup import detect_groups
 from sutazai.limits import TICK_MS
-from sutazai.supervisor import fds, status
+from sutazai.supervisor import fds, spares, status
 from sutazai.supervisor.adopt import adopt
 from sutazai.supervisor.alarms import Alarms
 from sutazai.supervisor.cells import Cells
@@ -88,10 +88,14 @@ class Supervisor:
         )
         self._server = LineServer(self.loop, self._own_socket(), self._on_closed)
         self._workers = Workers(self._server, self._keeper, self._cells, self._alarms)
+        slots = Slots(0)
+        notes = Path(plan.run_dir) / spares.NOTES
+        waiting = spares.SpareTools(self.loop, self._cells, self._gate, self._reaper, self._workers, notes)
         self._instances = Instances(
             InstanceTools(self.loop, self._server, self._alarms, self._cells, self._gate, self._reaper, self._workers),
             Tokens(state / "ticket.key"),
-            Slots(0),
+            slots,
+            spares.Spares(waiting, slots),
         )
         self._workers.on_registered = self._instances.room
         self._gate.on_release = self._instances.room
@@ -120,6 +124,7 @@ class Supervisor:
         found = adopt(facts, self._plan, self._cells, self._keeper, self._instances, self._listeners)
         for name in found.changed:
             self._keeper.restart(name)
+        self._instances.spares.tidy(found.instances)
         self._listeners.keep_only([listen for spec in self._plan.processes for listen in spec.listen])
         self._watch_guard()
         self._logs.start()
@@ -288,7 +293,7 @@ class Supervisor:
         for callback in self._on_stopped:
             callback()
         (Path(self._plan.run_dir) / SOCKET_NAME).unlink(missing_ok=True)
-        for folder in ("scratch", "llm"):  # of processes that were killed before they could remove it
+        for folder in ("scratch", "llm", spares.NOTES):  # of processes that were killed before they could remove it
             shutil.rmtree(Path(self._plan.run_dir) / folder, ignore_errors=True)
         self._server.close()
         self._store.drop(OWN_SOCKET)

@@ -57,6 +57,11 @@ class Workers:
         """Name a worker of a family, registered or not; empty when the plan has none."""
         return next((worker.name for worker in self._workers.values() if worker.family == family), "")
 
+    def family_of(self, name: str) -> str:
+        """Say what a worker pre-loads; empty when the plan has no such worker."""
+        worker = self._workers.get(name)
+        return worker.family if worker is not None else ""
+
     def register(self, request: Request) -> None:
         """Take a worker in.
 

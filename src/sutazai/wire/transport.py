@@ -90,6 +90,11 @@ class BlockingConnection:
         return bool(self._arrived)
 
     @property
+    def readable(self) -> bool:
+        """Whether ``receive`` would not wait."""
+        return bool(self._arrived) or self._readable(0)
+
+    @property
     def closed(self) -> bool:
         """Whether this side has closed it, or found the other side gone."""
         return self._closed
@@ -142,8 +147,26 @@ class BlockingConnection:
             SutazaiError: the one that an ``error`` reply carries.
             UnavailableError: the connection is gone, or no reply came in ``timeout_s``.
         """
+        return self.reply_to(self.ask(message), timeout_s)
+
+    def ask(self, message: dict[str, Any]) -> int:
+        """Send a message with a fresh ``id``, to be given to ``reply_to``.
+
+        Raises:
+            ProtocolError: the message cannot be written.
+            UnavailableError: the connection is gone.
+        """
         number = self.next_id()
         self.send({**message, "id": number})
+        return number
+
+    def reply_to(self, number: int, timeout_s: float | None = None) -> dict[str, Any]:
+        """Wait for the reply to ``ask``; what else arrives waits for ``receive``.
+
+        Raises:
+            SutazaiError: the one that an ``error`` reply carries.
+            UnavailableError: the connection is gone, or no reply came in ``timeout_s``.
+        """
         give_up_at = None if timeout_s is None else time.monotonic() + timeout_s
         others: deque[Incoming] = deque()
         try:
@@ -151,7 +174,7 @@ class BlockingConnection:
                 left_s = None if give_up_at is None else max(0.0, give_up_at - time.monotonic())
                 incoming = self.receive(left_s)
                 if incoming is None:
-                    raise UnavailableError(f"no reply to {message.get('t')!r} in {timeout_s} s")
+                    raise UnavailableError(f"no reply to request {number} in {timeout_s} s")
                 if incoming[0].get("re") == number:
                     break
                 others.append(incoming)
