@@ -149,6 +149,9 @@ class FakeSutazaid:
                 if worker["name"] not in self.workers:
                     peer.send({"push": "member", "worker": worker["name"]})
 
+    def do_spare(self, _: Peer, __: dict[str, Any]) -> dict[str, Any]:
+        return {"placed": False, "more": False}
+
     def do_wake(self, peer: Peer, message: dict[str, Any]) -> dict[str, Any]:
         facts = next(agent for agent in self.plan["agents"] if agent["name"] == message["agent"])
         if any(each["agent"] == facts["name"] for each in self.live.values()):

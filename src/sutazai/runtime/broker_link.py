@@ -98,7 +98,7 @@ class BrokerLink:
         self._connection = connection
 
     def greet(self) -> None:
-        """Connect and say hello without waiting for the answer, which the first ``connect`` takes; may fail silently."""
+        """Connect and say hello; the first ``connect`` takes the answer, or does it again where this failed."""
         with contextlib.suppress(UnavailableError):
             self._greeted = self._hello(None)
 

@@ -103,8 +103,8 @@ def settle() -> None:
 class Spares:
     """Children that wait for their order, by process id.
 
-    ``sutazaid`` is told of each, and places it into a group of its own if it wants one there; until it has answered, the
-    spare is kept for it. One that it does not want serves the next order that names none.
+    ``sutazaid`` is told of each, and places it into a group of its own if it wants one there; until it has answered,
+    the spare is kept for it. One that it does not want serves the next order that names none.
 
     Args:
         fleet: shared facts.

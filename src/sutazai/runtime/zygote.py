@@ -32,7 +32,7 @@ _FLEET_GONE = 0
 _NOT_WANTED = 1
 _REGISTER_ID = 1
 GREETING_S_MAX = 1.0
-SPARE_AFTER_S = 0.1
+SPARE_AFTER_S = 0.03
 
 
 class Post:
@@ -61,20 +61,25 @@ class Post:
                         self.idle()
                     elif "push" in message:
                         self.handle(message)
-                    elif message.get("ok") is False:
-                        self._log.warning("sutazaid refused", error=message.get("error"))
-                        if message.get("id") == _REGISTER_ID:
-                            return _NOT_WANTED  # nobody would limit or watch this process
-                    elif message.get("id") == _REGISTER_ID:
-                        self.registered()
-                    elif "id" in message:
-                        self.answered(message)
+                    elif not self._hear(message):
+                        return _NOT_WANTED  # nobody would limit or watch this process
             except UnavailableError:
                 continue
             except ProtocolError as error:
                 self._log.error("sutazaid's message makes no sense", error=str(error))
         self._log.warning("the fleet is gone; leaving")
         return _FLEET_GONE
+
+    def _hear(self, reply: dict[str, Any]) -> bool:
+        """Take an answer; False when ``sutazaid`` does not want this process."""
+        if reply.get("ok") is False:
+            self._log.warning("sutazaid refused", error=reply.get("error"))
+            return reply.get("id") != _REGISTER_ID
+        if reply.get("id") == _REGISTER_ID:
+            self.registered()
+        elif "id" in reply:
+            self.answered(reply)
+        return True
 
     def _register(self) -> None:
         self.link.send({"op": "hello", "process": self.name})

@@ -15,8 +15,7 @@ import os
 import threading
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from sutazai.errors import HostError, ProtocolError
 from sutazai.host import procfs
@@ -24,6 +23,7 @@ from sutazai.ids import new_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
     from sutazai.supervisor.cells import Cells
     from sutazai.supervisor.contract import Agent, Limits
@@ -99,6 +99,20 @@ class Spares:
             home = (spare.pool, spare.limits.cpuset)
             if home not in kinds or self._tools.cells.path(spare.pool, _name(spare.ticket)) != spare.group:
                 self.end(spare)
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """Describe all spares, for the status."""
+        return [
+            {
+                "ticket": spare.ticket,
+                "worker": spare.worker,
+                "pool": spare.pool,
+                "pid": spare.pid,
+                "state": spare.state,
+                "group": spare.group,
+            }
+            for spare in self._spares.values()
+        ]
 
     # Offers
 
