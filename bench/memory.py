@@ -61,6 +61,7 @@ def fleet() -> tuple[int, int, list[tuple[str, int]], float, int]:
             awake = [entry["pid"] for entry in status["instances"] if entry["pid"]]
             instances = pss_bytes(awake)
             platform = [(entry["name"], pss_bytes([entry["pid"]])) for entry in status["processes"] if entry["pid"]]
+            platform.append(("spare processes", pss_bytes([entry["pid"] for entry in status["spares"]])))
             daemon = [int((Path(live.env["SUTAZAI_RUN_ROOT"]) / live.name / "guard.pid").read_text().split()[0])]
             children = Path(f"/proc/{daemon[0]}/task/{daemon[0]}/children").read_text().split()
             daemon += [int(pid) for pid in children if b"guard.py" in Path(f"/proc/{pid}/cmdline").read_bytes()]

@@ -56,6 +56,8 @@ def _named(status: dict[str, Any], supervisor_pid: int) -> dict[int, dict[str, A
     for entry in status.get("instances") or ():
         if pid := entry.get("pid"):
             named[int(pid)] = _owner(str(entry.get("agent")), "instance", entry)
+    for entry in status.get("spares") or ():
+        named[int(entry["pid"])] = _owner(f"{entry.get('worker')} spare", "spare", entry)
     return named
 
 
