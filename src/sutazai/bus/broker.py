@@ -191,7 +191,7 @@ class Broker:
 
     def _happened(self, event: Event) -> None:
         if is_end(event):
-            self.meters.ended(event.kind)
+            self.meters.ended(event.kind, event.agent)
         elif event.kind == "retry":
             self.meters.totals.retries += 1
             self.meters.totals.lost += event.data["error"]["code"] in {"lost", "interrupted"}
@@ -335,6 +335,7 @@ class Broker:
         return Statistics(
             queues={agent: asdict(entry) for agent, entry in self.store.counts.agents.items()},
             totals=asdict(self.meters.totals),
+            outcomes={agent: dict(counts) for agent, counts in self.meters.outcomes.items()},
             latency={name: histogram.summary() for name, histogram in self.meters.latency.items()},
             store=asdict(self.store.statistics()),
             instances=instances,

@@ -76,6 +76,7 @@ class Statistics:
     Attributes:
         queues: by agent: queued, leased, waiting, dead, ready.
         totals: counters since the start.
+        outcomes: by agent, how its tasks ended since the start: ``{succeeded: 3, failed: 1}``.
         latency: histograms by name, milliseconds.
         store: sizes and times of the store.
         instances: connected, by agent.
@@ -88,6 +89,7 @@ class Statistics:
 
     queues: dict[str, dict[str, int]]
     totals: dict[str, int]
+    outcomes: dict[str, dict[str, int]]
     latency: dict[str, dict[str, float]]
     store: dict[str, Any]
     instances: dict[str, int]
@@ -107,14 +109,17 @@ class Meters:
 
     def __init__(self) -> None:
         self.totals = Totals()
+        self.outcomes: dict[str, dict[str, int]] = {}
         self.latency = {name: Histogram() for name in ("accept", "queue", "turn", "commit", "group")}
         self._rate_count = 0
         self._rate_ms = 0
         self.ends_per_s = 0.0
 
-    def ended(self, kind: str) -> None:
-        """A task became terminal."""
+    def ended(self, kind: str, agent: str) -> None:
+        """A task of an agent became terminal."""
         setattr(self.totals, kind, getattr(self.totals, kind) + 1)
+        own = self.outcomes.setdefault(agent, {})
+        own[kind] = own.get(kind, 0) + 1
 
     def tick(self, now_ms: int) -> None:
         """Follow how many tasks end in a second."""

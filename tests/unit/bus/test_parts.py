@@ -63,6 +63,15 @@ def test_a_histogram_is_exact_to_a_bucket() -> None:
     assert found.summary()["max_ms"] == 1e9
 
 
+def test_ends_are_counted_in_total_and_by_agent() -> None:
+    """Each end of a task stands in both counts."""
+    meters = Meters()
+    for kind, agent in (("succeeded", "a"), ("succeeded", "a"), ("dead", "b")):
+        meters.ended(kind, agent)
+    assert (meters.totals.succeeded, meters.totals.dead) == (2, 1)
+    assert meters.outcomes == {"a": {"succeeded": 2}, "b": {"dead": 1}}
+
+
 def test_a_refused_caller_is_told_when_to_come_back() -> None:
     """The fuller the queue and the slower it empties, the later; within bounds."""
     meters = Meters()

@@ -16,6 +16,7 @@ from sutazai.units import MIB
 
 FILE_BYTES_MAX = 8 * MIB
 FIELD_CHARACTERS_MAX = 10_000
+CELLS_MAX = 1_000_000
 ROWS_MIN = 10
 NULLS = frozenset({"", "na", "n/a", "nan", "null", "none"})
 _DISCRETE_MAX = 20
@@ -92,6 +93,8 @@ def table(text: str) -> list[Real]:
             raise NonRetryableError(f"line {line} has {len(row)} fields, the header has {len(header)}")
     if not ROWS_MIN <= len(body) <= ROWS_MAX:
         raise NonRetryableError(f"the CSV has {len(body)} rows; {ROWS_MIN} to {ROWS_MAX} can be learned from")
+    if (cells := len(body) * len(header)) > CELLS_MAX:
+        raise NonRetryableError(f"the CSV has {cells} values; the limit is {CELLS_MAX}: give fewer rows or columns")
     return [_column(name, [row[place].strip() for _, row in body]) for place, name in enumerate(header)]
 
 
