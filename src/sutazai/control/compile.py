@@ -19,6 +19,7 @@ from sutazai import spec
 from sutazai.control import facts as host_facts
 from sutazai.control.describe import describe
 from sutazai.control.planfile import Sources, build, service_state_dir
+from sutazai.control.upstream import Upstream, read_upstream
 from sutazai.errors import ConfigError, ConfigErrors, HostError
 from sutazai.paths import FleetPaths
 from sutazai.units import format_bytes
@@ -64,12 +65,25 @@ def compile_manifest(path: Path, *, facts: planner.HostFacts | None = None, keep
     mistakes = _model_mistakes(manifest)
     if not plan.fits and not mistakes:
         return Compiled(plan, None, manifest)
-    skills, wrong = describe(list(manifest.agents.values()), paths.state if keep else None)
-    file, lacking = build(Sources(manifest, plan, skills, paths))
-    if mistakes := [*mistakes, *wrong, *lacking]:
+    own = [agent for agent in manifest.agents.values() if agent.http is None]
+    skills, wrong = describe(own, paths.state if keep else None)
+    upstreams, unread = _upstreams(manifest)
+    file, lacking = build(Sources(manifest, plan, skills, upstreams, paths))
+    if mistakes := [*mistakes, *wrong, *unread, *lacking]:
         count = f"{len(mistakes)} mistake{'s' if len(mistakes) > 1 else ''}"
         raise ConfigErrors(f"{path}: {count}", mistakes)
     return Compiled(plan, file, manifest)
+
+
+def _upstreams(manifest: spec.Manifest) -> tuple[dict[str, Upstream], list[ConfigError]]:
+    """Read what the servers behind agents can do."""
+    found: dict[str, Upstream] = {}
+    mistakes: list[ConfigError] = []
+    for name, agent in manifest.agents.items():
+        if agent.http is not None:
+            found[name], wrong = read_upstream(agent)
+            mistakes += wrong
+    return found, mistakes
 
 
 def _model_mistakes(manifest: spec.Manifest) -> list[ConfigError]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import sutazai
 from sutazai.errors import ConfigError
 from sutazai.limits import INSTANCE_UIDS_MAX, LOG_BYTES_MAX_DEFAULT
 from sutazai.paths import FleetPaths, models_dir
@@ -32,8 +33,10 @@ from sutazai.supervisor.contract import (
 if TYPE_CHECKING:
     from sutazai import plan as planner
     from sutazai import spec
+    from sutazai.control.upstream import Upstream
 
 HOST = "127.0.0.1"
+HTTP_MODULE = Path(sutazai.__file__).parent / "runtime" / "http_agent.py"
 PLATFORM_READY_MS = 30_000
 LLM_READY_MS = 180_000
 #: User ids 60578 to 61183 are used by nobody (systemd's table of user ids; Debian keeps 60000-64999 for itself but
@@ -58,12 +61,14 @@ class Sources:
         manifest: what was asked for.
         plan: what the planner decided.
         skills: what the agents' code says, by agent.
+        upstreams: what HTTP servers can do, by agent.
         paths: of the fleet.
     """
 
     manifest: spec.Manifest
     plan: planner.Plan
     skills: dict[str, list[dict[str, Any]]]
+    upstreams: dict[str, Upstream]
     paths: FleetPaths
 
 
@@ -175,9 +180,10 @@ def _environment(name: str, sources: Sources) -> dict[str, str]:
 
 def _agent(row: planner.AgentRow, sources: Sources) -> Agent:
     agent = sources.manifest.agents[row.name]
+    upstream = sources.upstreams.get(row.name)
     return Agent(
         name=row.name,
-        module=agent.module,
+        module=str(HTTP_MODULE) if upstream else agent.module,
         version=agent.version,
         family=row.family,
         pool=row.pool,
@@ -186,11 +192,24 @@ def _agent(row: planner.AgentRow, sources: Sources) -> Agent:
         instances_max=row.instances_max,
         keep_ms=row.keep_ms,
         port=row.port,
-        skills=sources.skills.get(row.name, []),
+        skills=upstream.skills if upstream else sources.skills.get(row.name, []),
         settings=agent.settings,
         attempts_max=agent.attempts_max,
         deadline_ms=agent.deadline_ms,
+        upstream=_upstream(agent, upstream, sources) if upstream else {},
     )
+
+
+def _upstream(agent: spec.Agent, found: Upstream, sources: Sources) -> dict[str, Any]:
+    """Describe the server behind an agent: where it is now, and what it is asked."""
+    http = agent.http
+    if http is None:
+        return {}
+    url = http.url
+    if http.service:
+        port = sources.manifest.services[http.service].ports[0].number + sources.plan.port_offset
+        url = f"http://{HOST}:{port}"
+    return {"url": url, "service": http.service, "skills": found.calls}
 
 
 def _service(row: planner.ProcessRow, sources: Sources, mistakes: list[ConfigError]) -> Process:

@@ -15,6 +15,7 @@ from starlette.routing import Route, Router
 
 from sutazai.errors import SutazaiError
 from sutazai.gateway.directory import Directory, Door
+from sutazai.gateway.forward import forward
 from sutazai.gateway.meters import Meters
 from sutazai.gateway.pages import PageRoutes
 from sutazai.gateway.problems import Problem
@@ -85,9 +86,11 @@ class Gateway:
                 ]
             ),
         }
+        self._guard = guard
         for router in self._routers.values():
             router.redirect_slashes = False
             router.default = _nothing_here
+        self._routers["agent"].default = self._hand_on
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or the server's start and end."""
@@ -109,8 +112,11 @@ class Gateway:
                 status = message["status"]
             await send(message)
 
+        route: Any = self._routers[door.kind]
+        if door.kind == "agent" and scope["path"] == "/" and self._is_server(door.subject):
+            route = self._hand_on  # the first page is the server's
         try:
-            await self._routers[door.kind](scope, receive, counted)
+            await route(scope, receive, counted)
         except ClientDisconnect:
             status = status or 499
         except Exception as error:
@@ -120,6 +126,19 @@ class Gateway:
             await problem.response()(scope, receive, counted)
         finally:
             self._meters.answered(door.name, status, time.monotonic() - begun_s)
+
+    def _is_server(self, agent: str) -> bool:
+        found = self._directory.agents().get(agent)
+        return found is not None and bool(found.upstream)
+
+    async def _hand_on(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """What an agent's door does not know is for the server behind the agent, if there is one."""
+        agent = self._directory.agent(scope["state"]["agent"])
+        if not agent.upstream:
+            await _nothing_here(scope, receive, send)
+        request = Request(scope, receive, send)
+        self._guard.may_read(request)
+        await forward(request, str(agent.upstream["url"]), send)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         keeping = None

@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from sutazai import __version__
 from sutazai.gateway import meters
+from sutazai.gateway.status import Usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from sutazai.gateway.directory import Directory
     from sutazai.gateway.reading import Guard
-    from sutazai.gateway.status import Reading, StatusCache, Usage
+    from sutazai.gateway.status import Reading, StatusCache
     from sutazai.wire.planfacts import AgentFacts
 
 
@@ -52,17 +53,22 @@ class PageRoutes:
         self._guard.may_read(request)
         agent = self._directory.agent(request.state.agent)
         reading = await self._status.read()
-        usage = reading.agent(agent.name)
+        usage, state = reading.agent(agent.name), self._state_of(agent.name, reading)
+        server = Usage()
+        if service := str(agent.upstream.get("service", "")):
+            server = reading.process(service)
+            state = self._state_of(service, reading) if state == "healthy" else state
+            state = "unhealthy" if _is_down(server, reading) else state
         body = {
-            "status": self._state_of(agent.name, reading),
+            "status": state,
             "agent": agent.name,
             "version": agent.version,
             "uptime": self._uptime_s(reading),
-            "memory_usage": usage.memory_bytes,
-            "cpu_usage": usage.cpu_percent,
+            "memory_usage": usage.memory_bytes + server.memory_bytes,
+            "cpu_usage": usage.cpu_percent + server.cpu_percent,
         }
         headers = {"X-Sutazai-State": _awake(usage), "X-Sutazai-Instances": str(usage.instances)}
-        return _json(body, headers)
+        return _json(body, headers, 503 if state == "unhealthy" else 200)
 
     async def agent_metrics(self, request: Request) -> Response:
         """Prometheus text of one agent."""
@@ -120,7 +126,7 @@ class PageRoutes:
         name: str = request.state.worker
         reading = await self._status.read()
         usage = reading.process(name)
-        down = reading.known and (not usage.known or any(state in _DOWN for state in usage.states))
+        down = _is_down(usage, reading)
         body = {
             "status": "unhealthy" if down else self._state_of(name, reading),
             "agent": name,
@@ -167,6 +173,10 @@ class PageRoutes:
 
 
 _DOWN = frozenset({"waiting", "backoff", "stopped", "done"})
+
+
+def _is_down(usage: Usage, reading: Reading) -> bool:
+    return reading.known and (not usage.known or any(state in _DOWN for state in usage.states))
 
 
 def _awake(usage: Usage) -> str:

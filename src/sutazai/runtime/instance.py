@@ -105,6 +105,10 @@ def live(order: Order, fleet: Fleet) -> int:
 def _agent(facts: AgentFacts, lines: Log) -> Agent | BaseException:
     path = Path(facts.module)
     try:
+        if facts.upstream:
+            from sutazai.runtime.http_agent import build  # most fleets have none
+
+            return build(facts)
         return load_agent(path, facts.name)
     except BaseException as error:  # noqa: BLE001 agent code may raise anything, SystemExit too
         lines.error("the agent cannot be imported", error=explain(error, path))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from sutazai.errors import ConfigErrors
 from sutazai.limits import DEADLINE_MS_DEFAULT
 from sutazai.spec.budget import PORT_MAX
+from sutazai.spec.http_agent import read_http
 from sutazai.spec.model import Agent, Policies, Pool, Share
 from sutazai.spec.places import Mapping, Mistakes, Place, Scalar, Sequence
 from sutazai.spec.section import Section, is_null, name_problem, near, plain
@@ -29,6 +30,7 @@ CODE_NAME = "agent.py"
 ATTEMPTS_MAX = 100
 INSTANCES_MAX = 10_000
 FILE_AGENT_BYTES = 128 * MIB
+HTTP_AGENT_BYTES = 64 * MIB  # of an instance that carries requests; the server has its own limit
 AGENT_POOLS = ("critical", "standard")
 SETTINGS_BYTES_MAX = 64 * 1024
 
@@ -114,6 +116,14 @@ def _agent(name: Scalar, section: Section, context: AgentContext) -> Agent | Non
 
 def _base(name: Scalar, section: Section, context: AgentContext) -> Agent | None:
     """Find an agent's own description, before the fleet's overrides."""
+    if http := read_http(section, context.folder):
+        if section.has("path") or section.has("file"):
+            section.add("http", "http stands beside path or file", "an agent is code, or a server: write one of them")
+        return replace(_nameless(name), origin="http", http=http, keep_ms=context.policies.keep_ms["standard"])
+    return _code_base(name, section, context)
+
+
+def _code_base(name: Scalar, section: Section, context: AgentContext) -> Agent | None:
     folder_text, file_text = section.text("path"), section.text("file")
     if folder_text and file_text:
         section.add(
@@ -198,6 +208,7 @@ def _overrides(section: Section, base: Agent, context: AgentContext) -> Agent:
     """Apply what the fleet's manifest says about an agent."""
     section.has("path")
     section.has("file")
+    section.has("http")
     pool = section.choice("pool", AGENT_POOLS, base.pool)
     port = _port(section) or base.port
     return _common(section, replace(base, pool=pool, port=port), context, unknown_too=True)
@@ -206,7 +217,8 @@ def _overrides(section: Section, base: Agent, context: AgentContext) -> Agent:
 def _common(section: Section, base: Agent, context: AgentContext, *, unknown_too: bool) -> Agent:
     """Read the keys that an agent's own manifest and the fleet's overrides share."""
     pool, policies = context.pools[base.pool], context.policies
-    default_bytes = base.memory_bytes or min(pool.max_per_agent_bytes, FILE_AGENT_BYTES)
+    usual_bytes = HTTP_AGENT_BYTES if base.http else FILE_AGENT_BYTES
+    default_bytes = base.memory_bytes or min(pool.max_per_agent_bytes, usual_bytes)
     memory = section.size("memory", default_bytes)
     envelope = section.size("envelope", min(base.envelope_bytes, memory) or memory)
     if envelope > memory:
@@ -254,4 +266,4 @@ def _port(section: Section) -> int:
 
 def modules_of(agents: Iterable[Agent]) -> list[Path]:
     """Name the files that describe agents, for the digest of a manifest."""
-    return [Path(agent.module) / MANIFEST_NAME for agent in agents if agent.origin != "file"]
+    return [Path(agent.module) / MANIFEST_NAME for agent in agents if agent.origin in {"built-in", "folder"}]

@@ -34,6 +34,7 @@ def check(manifest: Manifest, mistakes: Mistakes) -> None:
     _cpu_sets(manifest, mistakes)
     _order(manifest, mistakes)
     _needs(manifest, mistakes)
+    _servers(manifest, mistakes)
     _families(manifest, mistakes)
 
 
@@ -204,6 +205,25 @@ def _needs(manifest: Manifest, mistakes: Mistakes) -> None:
                 mistakes.add(
                     f"{name} needs {target}, which this fleet does not have", agent.place, f"add {target} under agents"
                 )
+
+
+def _servers(manifest: Manifest, mistakes: Mistakes) -> None:
+    """Look that each agent behind HTTP has a service with a port, and no other agent has the same."""
+    owners: dict[str, str] = {}
+    for name, agent in manifest.agents.items():
+        if agent.http is None or not agent.http.service:
+            continue
+        service = manifest.services.get(agent.http.service)
+        place = agent.http.place
+        if service is None:
+            hint = one_of(agent.http.service, manifest.services)
+            mistakes.add(f"{name}: there is no service {agent.http.service!r}", place, hint)
+        elif not service.ports:
+            mistakes.add(f"{name}: the service {service.name} has no port", place, "write its port: in the service")
+        elif service.name in owners:
+            problem = f"{name}: {service.name} stands behind {owners[service.name]} already"
+            mistakes.add(problem, place, "one agent for each server")
+        owners.setdefault(agent.http.service, name)
 
 
 def _families(manifest: Manifest, mistakes: Mistakes) -> None:

@@ -6,9 +6,12 @@ Units stand in the names. Each part remembers its place in the file, so that the
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from sutazai.spec.places import NOWHERE, Place
+
+if TYPE_CHECKING:
+    from sutazai.spec.http_agent import HttpAgent
 
 #: Memory pools of the blueprint (§2.2), in its order; ``platform`` is cut from ``critical``.
 POOL_NAMES = ("infrastructure", "critical", "standard", "monitoring", "reserve")
@@ -205,7 +208,7 @@ class Agent:
     Attributes:
         name: unique in the fleet.
         module: folder or file with its code, absolute.
-        origin: ``built-in``, ``folder`` or ``file``.
+        origin: ``built-in``, ``folder``, ``file`` or ``http``.
         version: of its code.
         description: one line for people.
         port: before the offset; 0 means: the planner finds one.
@@ -221,11 +224,12 @@ class Agent:
         attempts_max: own failures until a task is dead.
         deadline_ms: of a task that names none.
         place: of its name in the fleet's manifest.
+        http: the server behind it, for one that is no Python module.
     """
 
     name: str
     module: str
-    origin: Literal["built-in", "folder", "file"]
+    origin: Literal["built-in", "folder", "file", "http"]
     version: str
     description: str
     port: int
@@ -241,6 +245,7 @@ class Agent:
     attempts_max: int
     deadline_ms: int
     place: Place = NOWHERE
+    http: HttpAgent | None = None
 
 
 @dataclass(frozen=True, slots=True)

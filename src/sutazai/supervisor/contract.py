@@ -210,6 +210,7 @@ class Agent:
         settings: what the manifest hands to the agent's code.
         attempts_max: own failures until a task is dead.
         deadline_ms: of a task that names none.
+        upstream: the HTTP server behind it: ``{url, service, skills: {name: {method, path, query}}}``; empty for code.
     """
 
     name: str
@@ -226,6 +227,7 @@ class Agent:
     settings: dict[str, Any] = field(default_factory=dict)
     attempts_max: int = 4
     deadline_ms: int = 600_000
+    upstream: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

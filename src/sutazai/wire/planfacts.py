@@ -37,6 +37,7 @@ class AgentFacts:
         settings: what the manifest hands to the agent's code.
         attempts_max: own failures until a task is dead.
         deadline_ms: of a task that names none.
+        upstream: the HTTP server behind it: ``{url, service, skills: {name: {method, path, query}}}``; empty for code.
     """
 
     name: str
@@ -52,6 +53,7 @@ class AgentFacts:
     settings: dict[str, Any] = field(default_factory=dict)
     attempts_max: int = ATTEMPTS_MAX_DEFAULT
     deadline_ms: int = DEADLINE_MS_DEFAULT
+    upstream: dict[str, Any] = field(default_factory=dict)
 
     def skill(self, name: str) -> dict[str, Any] | None:
         """Find a skill's description and schemas by its name."""
