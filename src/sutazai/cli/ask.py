@@ -76,11 +76,14 @@ def _check(paths: FleetPaths, agent: str, skill: str, given: dict[str, Any]) -> 
     """Hold the input against the skill's schema in the plan, so that a mistake makes no task.
 
     Raises:
-        CliError: it does not fit. An unknown agent or skill is the broker's to refuse, it knows the near names.
+        CliError: it does not fit, or the agent is only planned. An unknown agent or skill is the broker's to refuse,
+            it knows the near names.
     """
     import jsonschema_rs
 
     plan = json.loads(paths.plan.read_text())
+    if any(entry["name"] == agent for entry in plan.get("planned", ())):
+        raise CliError(f"{agent} is planned and not built in this version; sutazai status lists what is", REFUSED)
     skills: list[dict[str, Any]] = next((entry["skills"] for entry in plan["agents"] if entry["name"] == agent), [])
     schema = next((entry["input"] for entry in skills if entry["name"] == skill), None)
     if schema is None:

@@ -75,6 +75,8 @@ def table(status: dict[str, Any]) -> Group:
         parts.append(_instances(status))
     if queues := _queues(status):
         parts.append(queues)
+    if planned := status.get("planned"):
+        parts.append(_planned(planned))
     parts.append(_conditions(status))
     return Group(*parts)
 
@@ -169,6 +171,18 @@ def _queues(status: dict[str, Any]) -> Any:
     for agent, depth in sorted(busy.items()):
         grid.add_row(agent, *(str(depth.get(kind, 0)) for kind in ("queued", "leased", "waiting")))
     return grid
+
+
+def _planned(planned: list[dict[str, Any]]) -> Any:
+    """Name what the manifest plans for, kind by kind; none of it runs."""
+    from rich.text import Text
+
+    lines = Text("planned, not started", style="bold")
+    for kind in ("agent", "service", "worker"):
+        if names := [entry["name"] for entry in planned if entry["kind"] == kind]:
+            lines.append(f"\n  {len(names)} {kind}{'s' if len(names) > 1 else ''}: ", style="not bold")
+            lines.append(", ".join(names), style="not bold dim")
+    return lines
 
 
 def _conditions(status: dict[str, Any]) -> Any:

@@ -64,9 +64,11 @@ def run(
         note(f"not ready after {took_s:.1f} s: {', '.join(failed)}; see: sutazai status, sutazai logs NAME")
         note(f"the fleet stays up and keeps trying; stop it with: sutazai down --fleet {fleet.fleet}")
     else:
-        count = len(fleet.agents)
+        count = sum(not agent.planned for agent in fleet.agents.values())
         agents = f"{count} agent{'s' if count != 1 else ''}"
-        print(f"{fleet.fleet} is up after {took_s:.1f} s: {len(status['processes'])} processes, {agents}")
+        later = sum(agent.planned for agent in fleet.agents.values())
+        rest = f"; {later} more are planned, not started: sutazai status" if later else ""
+        print(f"{fleet.fleet} is up after {took_s:.1f} s: {len(status['processes'])} processes, {agents}{rest}")
     return FAILED if failed else OK
 
 

@@ -65,7 +65,7 @@ def compile_manifest(path: Path, *, facts: planner.HostFacts | None = None, keep
     mistakes = _model_mistakes(manifest)
     if not plan.fits and not mistakes:
         return Compiled(plan, None, manifest)
-    own = [agent for agent in manifest.agents.values() if agent.http is None]
+    own = [agent for agent in manifest.agents.values() if agent.http is None and not agent.planned]
     skills, wrong = describe(own, paths.state if keep else None)
     upstreams, unread = _upstreams(manifest)
     file, lacking = build(Sources(manifest, plan, skills, upstreams, paths))
@@ -167,8 +167,13 @@ def _tell(plan: planner.Plan, *, as_json: bool) -> None:
     if as_json:
         _print_json(planner.to_json(plan))
     elif plan.fits:
-        agents = f"{len(plan.agents)} agent{'' if len(plan.agents) == 1 else 's'}"
-        parts = f"{len(plan.processes)} processes, {agents}, {len(plan.ports)} ports"
+        count = sum(not row.planned for row in plan.agents)
+        processes = sum(not row.planned for row in plan.processes)
+        agents = f"{count} agent{'' if count == 1 else 's'}"
+        parts = f"{processes} processes, {agents}, {len(plan.ports)} ports"
+        later = sum(row.planned for row in plan.agents), sum(row.planned for row in plan.processes)
+        if any(later):
+            parts += f"; planned, not started: {later[0]} agents, {later[1]} processes"
         pools = sum(row.size_bytes for row in plan.pools if not row.parent)
         sys.stdout.write(
             f"{plan.fleet} fits: {parts}; {format_bytes(pools)} of {format_bytes(plan.host.memory_total_bytes)}\n"

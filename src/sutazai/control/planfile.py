@@ -22,6 +22,7 @@ from sutazai.supervisor.contract import (
     Limits,
     Listen,
     PlanFile,
+    Planned,
     Pool,
     Probe,
     Process,
@@ -82,6 +83,8 @@ def build(sources: Sources) -> tuple[PlanFile, list[ConfigError]]:
     mistakes: list[ConfigError] = []
     processes = []
     for row in plan.processes:
+        if row.planned:
+            continue
         if row.kind == "service":
             processes.append(_service(row, sources, mistakes))
         elif row.name in MODULES:
@@ -96,8 +99,9 @@ def build(sources: Sources) -> tuple[PlanFile, list[ConfigError]]:
         pools=[_pool(row) for row in plan.pools],
         stages=[stage.name for stage in plan.stages],
         processes=processes,
-        workers=[_worker(row) for row in plan.processes if row.kind == "worker" and row.name not in MODULES],
-        agents=[_agent(row, sources) for row in plan.agents],
+        workers=[_worker(row) for row in plan.processes if _is_worker(row)],
+        agents=[_agent(row, sources) for row in plan.agents if not row.planned],
+        planned=_planned(sources),
         instance_uid_first=uid_first(plan.fleet) if os.geteuid() == 0 else 0,
         headroom_bytes=next(row.size_bytes for row in plan.pools if row.name == "reserve"),
         manifest=plan.manifest,
@@ -109,6 +113,27 @@ def build(sources: Sources) -> tuple[PlanFile, list[ConfigError]]:
         ),
     )
     return file, mistakes
+
+
+def _is_worker(row: planner.ProcessRow) -> bool:
+    return row.kind == "worker" and row.name not in MODULES and not row.planned
+
+
+def _planned(sources: Sources) -> list[Planned]:
+    """List what is not started, for those who are asked about it."""
+    manifest, plan = sources.manifest, sources.plan
+    found = [
+        Planned(row.name, "agent", row.pool, row.memory_bytes, [row.port], manifest.agents[row.name].description)
+        for row in plan.agents
+        if row.planned
+    ]
+    for row in plan.processes:
+        if row.planned:
+            service = manifest.services.get(row.name)
+            text = service.description if service else ""
+            kind = "service" if service else "worker"
+            found.append(Planned(row.name, kind, row.pool, row.memory_bytes, list(row.ports), text))
+    return found
 
 
 def uid_first(fleet: str) -> int:

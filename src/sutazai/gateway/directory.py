@@ -16,7 +16,7 @@ import jsonschema_rs
 
 from sutazai.errors import ConfigError
 from sutazai.gateway.problems import Problem, invalid
-from sutazai.wire.planfacts import AgentFacts, load_agents
+from sutazai.wire.planfacts import AgentFacts, PlannedFacts, agents_of, load_plan, planned_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,6 +66,7 @@ class Directory:
     def __init__(self, plan: Path) -> None:
         self._plan = plan
         self._agents: dict[str, AgentFacts] = {}
+        self._planned: dict[str, PlannedFacts] = {}
         self._validators: dict[tuple[str, str], jsonschema_rs.Validator] = {}
         self._stamp = (0, 0)
         self._looked_s = float("-inf")
@@ -80,12 +81,21 @@ class Directory:
         """Find an agent.
 
         Raises:
-            Problem: 404, with names that are near.
+            Problem: 501 for one that is only planned, else 404, with names that are near.
         """
         found = self.agents().get(name)
+        if found is None and (planned := self._planned.get(name)):
+            what = f": {planned.description}" if planned.description else ""
+            detail = f"{name} is planned and not built in this version{what}"
+            raise Problem(501, "planned", _short(detail), agent=name, state="planned")
         if found is None:
             raise _unknown(f"this fleet has no agent {name!r}", name, list(self._agents))
         return found
+
+    def planned(self) -> dict[str, PlannedFacts]:
+        """Agents that are only planned, by name."""
+        self._look()
+        return self._planned
 
     def skill(self, agent: AgentFacts, name: str) -> dict[str, Any]:
         """Find a skill of an agent.
@@ -140,9 +150,11 @@ class Directory:
             _log.warning("the plan cannot be read, the old one stays in force: %s", error)
 
     def _load(self) -> None:
-        agents = load_agents(self._plan)
+        plan = load_plan(self._plan)
+        agents = agents_of(plan, str(self._plan))
         stat = self._plan.stat()
         self._agents, self._validators = agents, {}
+        self._planned = {name: entry for name, entry in planned_of(plan).items() if entry.kind == "agent"}
         self._stamp = (stat.st_mtime_ns, stat.st_ino)
 
 

@@ -49,8 +49,14 @@ class PageRoutes:
     # ---- one agent
 
     async def agent_health(self, request: Request) -> Response:
-        """The blueprint's form, exactly: status, agent, version, uptime, memory_usage, cpu_usage."""
+        """The blueprint's form, exactly: status, agent, version, uptime, memory_usage, cpu_usage.
+
+        An agent that is only planned answers in the same form with status ``planned`` and 501, so that no checker takes
+        it for a healthy one.
+        """
         self._guard.may_read(request)
+        if request.state.agent in self._directory.planned():
+            return _planned_health(request.state.agent)
         agent = self._directory.agent(request.state.agent)
         reading = await self._status.read()
         usage, state = reading.agent(agent.name), self._state_of(agent.name, reading)
@@ -96,7 +102,16 @@ class PageRoutes:
         """All agents of the fleet."""
         self._guard.may_read(request)
         reading = await self._status.read()
-        return _json({"agents": [self._summary(agent, reading) for agent in self._directory.agents().values()]})
+        planned = self._directory.planned().values()
+        return _json(
+            {
+                "agents": [self._summary(agent, reading) for agent in self._directory.agents().values()],
+                "planned": [
+                    {"name": one.name, "port": one.ports[0] if one.ports else 0, "description": one.description}
+                    for one in planned
+                ],
+            }
+        )
 
     async def edge_health(self, request: Request) -> Response:
         """The gateway itself: it is healthy when it reaches the broker."""
@@ -170,6 +185,11 @@ class PageRoutes:
         if reading.since_wall_ms:
             return _since_s(reading.since_wall_ms)
         return round(time.monotonic() - self._started_s, 3)
+
+
+def _planned_health(name: str) -> Response:
+    body = {"status": "planned", "agent": name, "version": "0", "uptime": 0.0, "memory_usage": 0, "cpu_usage": 0.0}
+    return _json(body, {"X-Sutazai-State": "planned", "X-Sutazai-Instances": "0"}, 501)
 
 
 _DOWN = frozenset({"waiting", "backoff", "stopped", "done"})

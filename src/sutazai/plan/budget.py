@@ -41,6 +41,11 @@ class Sizes:
         return sum(self.sizes.values())
 
     @property
+    def factor(self) -> float:
+        """What the pools were multiplied with."""
+        return min(1.0, self.budget_bytes / self.written_bytes) if self.written_bytes else 1.0
+
+    @property
     def scaled(self) -> bool:
         """Whether they were made smaller."""
         return self.budget_bytes < self.written_bytes
@@ -73,7 +78,8 @@ def pool_rows(
     for agent in agents:
         by_pool.setdefault(agent.pool, []).append(agent)
     for name, pool in manifest.pools.items():
-        members = [process for process in processes if process.pool == name]
+        mine = [process for process in processes if process.pool == name]
+        members = [process for process in mine if not process.on_demand]
         sub_bytes = platform_bytes if name == PARENT else 0
         peaks = sum(process.envelope_bytes for process in members) + sub_bytes
         limits = sum(process.memory_bytes for process in members) + sub_bytes
@@ -92,6 +98,7 @@ def pool_rows(
             awake_max=_awake(sleepers, sizes.sizes[name] - peaks, pool.instance_limit),
             instance_limit=pool.instance_limit,
             cpuset=cpusets.get(name, ""),
+            on_demand=len(mine) - len(members),
         )
         rows.append(row)
         if name == PARENT:
@@ -142,7 +149,7 @@ def memory_findings(
     agents: Sequence[AgentRow],
 ) -> list[Finding]:
     """Say what does not fit, and what was changed."""
-    found: list[Finding] = []
+    found: list[Finding] = [*_written_findings(manifest, sizes)]
     where = str(manifest.places.get("memory_pools", ""))
     if sizes.scaled:
         found.append(
@@ -151,14 +158,48 @@ def memory_findings(
                 "memory-scaled",
                 f"memory pools are scaled from {format_bytes(sizes.written_bytes)} "
                 f"to {format_bytes(sizes.budget_bytes)}",
-                "limits of single processes and instance_limit stay as written",
+                _scaling_hint(processes, agents),
                 where,
             )
         )
     for row in rows:
         found.extend(_pool_findings(manifest, sizes, row, processes))
         found.extend(_instance_findings(manifest, row, agents))
+        found.extend(_on_demand_findings(manifest, row, processes))
     return found
+
+
+def _scaling_hint(processes: Sequence[ProcessRow], agents: Sequence[AgentRow]) -> str:
+    stay = "limits of single processes and instance_limit stay as written"
+    if not (any(row.planned for row in processes) or any(row.planned for row in agents)):
+        return stay
+    return f"{stay}; those of planned ones shrink with their pool: nobody has measured them yet"
+
+
+def _written_findings(manifest: Manifest, sizes: Sizes) -> Iterable[Finding]:
+    """Say what is wrong on every machine: no limit at all, and pools above the host that they are written for."""
+    for name, service in manifest.services.items():
+        if not service.memory_bytes:
+            yield Finding(
+                "error",
+                "no-memory-limit",
+                f"services.{name} has no memory limit",
+                "write memory: 256MB; every process has one",
+                str(service.place),
+            )
+    host = manifest.host
+    # Pools that nobody wrote are the blueprint's: they are scaled to what the fleet may take.
+    written = any(pool.place.path for pool in manifest.pools.values())
+    if host.memory_bytes is None or not written or sizes.written_bytes <= host.memory_bytes:
+        return
+    parts = " + ".join(format_bytes(pool.size_bytes) for pool in manifest.pools.values())
+    yield Finding(
+        "error",
+        "pools-above-host",
+        f"the pools are {format_bytes(sizes.written_bytes)} together, the host has {format_bytes(host.memory_bytes)}",
+        f"{parts}; make them {format_bytes(sizes.written_bytes - host.memory_bytes)} smaller",
+        str(manifest.places.get("memory_pools", host.place)),
+    )
 
 
 def _pool_findings(
@@ -177,7 +218,9 @@ def _pool_findings(
                 )
         return
     members = sorted(
-        (process for process in processes if process.pool == row.name), key=lambda one: one.envelope_bytes, reverse=True
+        (process for process in processes if process.pool == row.name and not process.on_demand),
+        key=lambda one: one.envelope_bytes,
+        reverse=True,
     )
     parts = [f"{process.name} {format_bytes(process.envelope_bytes)}" for process in members[:4]]
     if row.name == PARENT:
@@ -229,6 +272,21 @@ def _instance_findings(manifest: Manifest, row: PoolRow, agents: Sequence[AgentR
             f"{row.awake_max} of the {row.agents} agents of pool {row.name} fit into memory at once; "
             "the others wait in their queues and wake in turn",
         )
+
+
+def _on_demand_findings(manifest: Manifest, row: PoolRow, processes: Sequence[ProcessRow]) -> Iterable[Finding]:
+    if row.processes_bytes > row.size_bytes:
+        return
+    for process in processes:
+        if process.pool == row.name and process.on_demand and process.envelope_bytes > row.room_bytes:
+            yield Finding(
+                "error",
+                "service-never-starts",
+                f"{process.name} could never start: it takes {format_bytes(process.envelope_bytes)}, "
+                f"pool {row.name} has {format_bytes(row.room_bytes)} left for what starts on demand",
+                f"raise memory_pools.{row.name}.size, or lower its memory",
+                where_of(manifest, process.name),
+            )
 
 
 def where_of(manifest: Manifest, name: str) -> str:

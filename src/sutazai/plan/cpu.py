@@ -15,7 +15,7 @@ from sutazai.plan.platform import BLUEPRINT_CORES, BLUEPRINT_WORKERS, CPU_SETS_C
 
 if TYPE_CHECKING:
     from sutazai.plan.facts import HostFacts
-    from sutazai.spec import CpuSet, Manifest, RuntimePool, Share
+    from sutazai.spec import CpuSet, Llm, Manifest, RuntimePool, Share
 
 LLM_SHARE = 3  # the blueprint gives its model server 4 of 12 cores
 
@@ -136,7 +136,25 @@ def llm_quota(manifest: Manifest, plan: CpuPlan) -> tuple[float, int]:
             )
         )
         quota = float(plan.usable)
-    return quota, max(1, math.floor(quota))
+    return quota, _threads(llm, plan, quota)
+
+
+def _threads(llm: Llm, plan: CpuPlan, quota: float) -> int:
+    """Give the model as many threads as its quota has whole cores, or fewer where fewer are written."""
+    most = max(1, math.floor(quota))
+    written_quota = quota if llm.cpu_cores is None else llm.cpu_cores
+    if llm.threads is not None and llm.threads > written_quota:
+        plan.findings.append(
+            Finding(
+                "error",
+                "llm-threads",
+                f"llm has {llm.threads} threads, but may use {written_quota:g} cores: they would wait for each other, "
+                "and the model becomes many times slower",
+                f"write threads: {max(1, math.floor(written_quota))}, or remove it: the quota decides",
+                str(llm.place),
+            )
+        )
+    return most if llm.threads is None else min(llm.threads, most)
 
 
 def worker_count(pool: RuntimePool, plan: CpuPlan) -> int:

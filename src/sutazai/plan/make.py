@@ -18,10 +18,13 @@ from sutazai.plan.platform import (
     WORKER_PIDS_MAX,
     WORKER_WEIGHT,
 )
-from sutazai.spec import PLATFORM_POOL, Family, Manifest, Share
+from sutazai.spec import PLATFORM_POOL, Family, Manifest, RuntimePool, Service, Share
 from sutazai.spec.graph import layers
+from sutazai.units import MIB
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from sutazai.plan.facts import HostFacts
 
 _SEVERITIES = ("error", "warning", "note")
@@ -41,17 +44,20 @@ def make(manifest: Manifest, facts: HostFacts) -> Plan:
     sizes = budget.size_pools(manifest, facts)
     quota, threads = cpu.llm_quota(manifest, cores)
     workers = _workers(manifest, cores)
-    wanted, agent_ports = ports.wanted_ports(manifest, [(name, port) for name, port, _ in workers])
+    held = [(name, port, False) for name, port, _ in workers]
+    held += [(name, port, True) for name, port, _ in _planned_workers(manifest, cores)]
+    wanted, agent_ports = ports.wanted_ports(manifest, held)
     offset = manifest.port_offset
     processes = _order(
         [
             *_platform_rows(offset),
             *_llm_rows(manifest, cores, quota),
             *(_worker_row(name, port + offset, family) for name, port, family in workers),
-            *_service_rows(manifest, cores),
+            *_planned_worker_rows(manifest, cores, sizes),
+            *_service_rows(manifest, cores, sizes),
         ]
     )
-    agents = _agent_rows(manifest, cores, agent_ports)
+    agents = _agent_rows(manifest, cores, sizes, agent_ports)
     cpusets = {pool: cores.cpusets.get(cores.set_of.get(pool, ""), "") for pool in (*manifest.pools, PLATFORM_POOL)}
     pools = budget.pool_rows(manifest, sizes, processes, agents, cpusets)
     findings = [
@@ -59,6 +65,7 @@ def make(manifest: Manifest, facts: HostFacts) -> Plan:
         *budget.memory_findings(manifest, sizes, pools, processes, agents),
         *cores.findings,
         *_host_findings(manifest, facts, cores),
+        *_planned_findings(manifest, processes, agents),
     ]
     llm = manifest.llm
     return Plan(
@@ -125,6 +132,8 @@ def _workers(manifest: Manifest, cores: cpu.CpuPlan) -> list[tuple[str, int, Fam
     """Name the workers with their ports (before the offset) and families, in turn."""
     found = []
     for pool in manifest.runtime_pools.values():
+        if pool.planned:
+            continue
         for index in range(cpu.worker_count(pool, cores)):
             family = pool.families[index % len(pool.families)]
             found.append((f"{pool.name}-{index}", pool.port_first + index, family))
@@ -150,27 +159,70 @@ def _worker_row(name: str, port: int, family: Family) -> ProcessRow:
     )
 
 
-def _service_rows(manifest: Manifest, cores: cpu.CpuPlan) -> list[ProcessRow]:
+def _planned_workers(manifest: Manifest, cores: cpu.CpuPlan) -> list[tuple[str, int, RuntimePool]]:
+    """Name the workers of languages that are only planned for, with their ports before the offset."""
+    return [
+        (f"{pool.name}-{index}", pool.port_first + index, pool)
+        for pool in manifest.runtime_pools.values()
+        if pool.planned
+        for index in range(cpu.worker_count(pool, cores))
+    ]
+
+
+def _planned_worker_rows(manifest: Manifest, cores: cpu.CpuPlan, sizes: budget.Sizes) -> list[ProcessRow]:
+    rows = []
+    for name, port, pool in _planned_workers(manifest, cores):
+        memory = planned_bytes(pool.memory_bytes, sizes)
+        rows.append(
+            ProcessRow(
+                name=name,
+                kind="worker",
+                pool=PLATFORM_POOL,
+                stage="workers",
+                memory_bytes=memory,
+                envelope_bytes=memory,
+                cpu_weight=WORKER_WEIGHT,
+                pids_max=WORKER_PIDS_MAX,
+                ports=(port + manifest.port_offset,),
+                planned=True,
+            )
+        )
+    return rows
+
+
+def planned_bytes(size: int, sizes: budget.Sizes) -> int:
+    """Shrink what is only planned for by the pools' factor: it is a share of a pool, not a measured need."""
+    return int(size * sizes.factor) // MIB * MIB
+
+
+def _service_rows(manifest: Manifest, cores: cpu.CpuPlan, sizes: budget.Sizes) -> list[ProcessRow]:
+    def here(service: Service, size: int) -> int:
+        return planned_bytes(size, sizes) if service.planned else size
+
     return [
         ProcessRow(
             name=name,
             kind="service",
             pool=service.pool,
             stage="services",
-            memory_bytes=service.memory_bytes,
-            envelope_bytes=service.start_peak_bytes,
+            memory_bytes=here(service, service.memory_bytes),
+            envelope_bytes=here(service, service.start_peak_bytes),
             cpu_quota_cores=service.cpu.quota_cores,
             cpu_weight=cores.weight(name, service.cpu),
             cpuset=cores.cpuset(name, service.cpu),
             pids_max=service.pids_max,
             ports=tuple(port.number + manifest.port_offset for port in service.ports),
             after=service.after,
+            planned=service.planned,
+            on_demand=service.on_demand,
         )
         for name, service in manifest.services.items()
     ]
 
 
-def _agent_rows(manifest: Manifest, cores: cpu.CpuPlan, agent_ports: dict[str, int]) -> list[AgentRow]:
+def _agent_rows(
+    manifest: Manifest, cores: cpu.CpuPlan, sizes: budget.Sizes, agent_ports: dict[str, int]
+) -> list[AgentRow]:
     rows = []
     for name, agent in manifest.agents.items():
         port = agent_ports[name]
@@ -179,15 +231,16 @@ def _agent_rows(manifest: Manifest, cores: cpu.CpuPlan, agent_ports: dict[str, i
             AgentRow(
                 name=name,
                 pool=agent.pool,
-                family=agent.family,
+                family=agent.family if agent.runtime == "py" else agent.runtime,
                 port=port + manifest.port_offset if port else 0,
-                memory_bytes=agent.memory_bytes,
-                envelope_bytes=agent.envelope_bytes,
+                memory_bytes=planned_bytes(agent.memory_bytes, sizes) if agent.planned else agent.memory_bytes,
+                envelope_bytes=planned_bytes(agent.envelope_bytes, sizes) if agent.planned else agent.envelope_bytes,
                 instances_max=agent.instances_max,
                 keep_ms=agent.keep_ms,
                 cpu_quota_cores=share.quota_cores,
                 cpu_weight=cores.weight(name, share),
                 cpuset=cores.cpuset(name, share),
+                planned=agent.planned,
             )
         )
     return rows
@@ -199,18 +252,35 @@ def _order(processes: list[ProcessRow]) -> list[ProcessRow]:
         name: position
         for position, name in enumerate(name for stage in _stages(processes) for step in stage.steps for name in step)
     }
-    return sorted(processes, key=lambda process: rank.get(process.name, -1))
+    return sorted(processes, key=lambda process: rank.get(process.name, len(rank) if process.on_demand else -1))
 
 
 def _stages(processes: list[ProcessRow]) -> tuple[Stage, ...]:
     """Put the processes of each stage into steps; a cycle was refused by ``spec``."""
     stages = []
     for stage in STAGES:
-        members = [process for process in processes if process.stage == stage]
+        members = [process for process in processes if process.stage == stage and not process.on_demand]
         if members:
             steps = layers([member.name for member in members], {member.name: member.after for member in members})
             stages.append(Stage(stage, tuple(tuple(step) for step in steps)))
     return tuple(stages)
+
+
+def _planned_findings(manifest: Manifest, processes: list[ProcessRow], agents: list[AgentRow]) -> Iterable[Finding]:
+    counts = {
+        "agent": sum(row.planned for row in agents),
+        "service": sum(row.planned and row.kind == "service" for row in processes),
+        "worker": sum(row.planned and row.kind == "worker" for row in processes),
+    }
+    named = [f"{count} {kind}{'s' if count > 1 else ''}" for kind, count in counts.items() if count]
+    if named:
+        hint = "their ports, memory and cores are part of this proof; each is listed as planned"
+        yield Finding("note", "planned", f"planned, not started: {', '.join(named)}", hint)
+    planned = {row.name for row in agents if row.planned} | {row.name for row in processes if row.planned}
+    for name, agent in manifest.agents.items():
+        if not agent.planned and (lacking := [need for need in agent.needs if need in planned]):
+            text = f"{name} needs {', '.join(lacking)}, which is only planned"
+            yield Finding("warning", "needs-planned", text, "what it asks of it will fail", str(agent.place))
 
 
 def _host_findings(manifest: Manifest, facts: HostFacts, cores: cpu.CpuPlan) -> list[Finding]:

@@ -66,6 +66,7 @@ class PoolRow:
         limits_bytes: their limits together.
         processes: how many always run.
         agents: how many agents have it.
+        on_demand: how many services start in it only when they are asked for.
         largest_instance_bytes: largest envelope of its agents.
         agents_bytes: envelopes of its agents, one instance of each.
         awake_max: how many instances fit at once for sure.
@@ -86,6 +87,7 @@ class PoolRow:
     awake_max: int
     instance_limit: int
     cpuset: str = ""
+    on_demand: int = 0
 
     @property
     def room_bytes(self) -> int:
@@ -112,6 +114,8 @@ class ProcessRow:
         after: what must be ready before.
         family: of a worker.
         preload: of a worker, modules beyond its family's own.
+        planned: whether it is only counted, and not started.
+        on_demand: whether it starts only when asked for; then it is no part of the start peak.
     """
 
     name: str
@@ -128,11 +132,13 @@ class ProcessRow:
     after: tuple[str, ...] = ()
     family: str = ""
     preload: tuple[str, ...] = ()
+    planned: bool = False
+    on_demand: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class AgentRow:
-    """An agent, awake or not."""
+    """An agent, awake or not; a planned one has no code yet."""
 
     name: str
     pool: str
@@ -145,6 +151,7 @@ class AgentRow:
     cpu_quota_cores: float = 0.0
     cpu_weight: int = 100
     cpuset: str = ""
+    planned: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,12 +163,16 @@ class PortRow:
         owner: process or agent.
         name: what the owner calls it.
         held_by: process that listens.
+        service: what the manifest calls it, where one of our own processes is a service of the manifest.
+        planned: whether nobody listens yet.
     """
 
     number: int
     owner: str
     name: str
     held_by: str
+    service: str = ""
+    planned: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sutazai.spec import Agent, Manifest, Place
 
 PORT_MAX = 65535
+SERVICE_RANGES = ("infrastructure", "monitoring", "reserved")
 SHOWN_MAX = 5
 
 
@@ -32,30 +33,39 @@ class Wanted:
     name: str
     held_by: str
     place: Place = NOWHERE
+    service: str = ""
+    planned: bool = False
 
 
-def wanted_ports(manifest: Manifest, workers: Sequence[tuple[str, int]]) -> tuple[list[Wanted], dict[str, int]]:
+def wanted_ports(manifest: Manifest, workers: Sequence[tuple[str, int, bool]]) -> tuple[list[Wanted], dict[str, int]]:
     """List all ports of a fleet, before the offset.
 
     Args:
         manifest: the fleet.
-        workers: names of workers with their ports.
+        workers: names of workers with their ports, and whether they are only planned.
 
     Returns:
         The ports, and the port of each agent (0 when none was left).
     """
+    names = {(entry.by, port.number): entry.name for entry in manifest.provided.values() for port in entry.ports}
     ports = [
-        Wanted(number, process.name, name, process.name)
+        Wanted(number, process.name, name, process.name, service=names.get((process.name, number), ""))
         for process in PROCESSES
         for name, number in process.ports.items()
     ]
     if manifest.llm:
-        ports.append(Wanted(PORT_LLM, "llm", "llm", "llm", manifest.llm.place))
-    ports += [Wanted(number, name, f"worker:{name}", "gateway") for name, number in workers]
+        ports.append(Wanted(PORT_LLM, "llm", "llm", "llm", manifest.llm.place, names.get(("llm", PORT_LLM), "")))
+    ports += [
+        Wanted(number, name, f"worker:{name}", name if planned else "gateway", planned=planned)
+        for name, number, planned in workers
+    ]
     for service in manifest.services.values():
-        ports += [Wanted(port.number, service.name, port.name, service.name, port.place) for port in service.ports]
+        ports += [
+            Wanted(port.number, service.name, port.name, service.name, port.place, planned=service.planned)
+            for port in service.ports
+        ]
     given = [agent for agent in manifest.agents.values() if agent.port]
-    ports += [Wanted(agent.port, agent.name, f"agent:{agent.name}", "gateway", agent.place) for agent in given]
+    ports += [_of_agent(agent, agent.port) for agent in given]
     taken = {wanted.number for wanted in ports}
     agent_ports = {agent.name: agent.port for agent in given}
     free = _free(manifest, taken)
@@ -64,8 +74,13 @@ def wanted_ports(manifest: Manifest, workers: Sequence[tuple[str, int]]) -> tupl
             number = next(free, 0)
             agent_ports[agent.name] = number
             if number:
-                ports.append(Wanted(number, agent.name, f"agent:{agent.name}", "gateway", agent.place))
+                ports.append(_of_agent(agent, number))
     return ports, agent_ports
+
+
+def _of_agent(agent: Agent, number: int) -> Wanted:
+    """Make an agent's port; the gateway answers on it also when the agent is only planned, and says so."""
+    return Wanted(number, agent.name, f"agent:{agent.name}", "gateway", agent.place, planned=agent.planned)
 
 
 def _free(manifest: Manifest, taken: set[int]) -> Iterator[int]:
@@ -83,7 +98,10 @@ def _free(manifest: Manifest, taken: set[int]) -> Iterator[int]:
 
 def port_rows(wanted: Sequence[Wanted], offset: int) -> list[PortRow]:
     """Add the offset and sort."""
-    rows = [PortRow(entry.number + offset, entry.owner, entry.name, entry.held_by) for entry in wanted]
+    rows = [
+        PortRow(entry.number + offset, entry.owner, entry.name, entry.held_by, entry.service, entry.planned)
+        for entry in wanted
+    ]
     return sorted(rows, key=lambda row: row.number)
 
 
@@ -91,19 +109,21 @@ def port_findings(manifest: Manifest, facts: HostFacts, wanted: Sequence[Wanted]
     """Say which ports cannot be had."""
     found: list[Finding] = []
     owners: dict[int, Wanted] = {}
-    for entry in wanted:
+    for entry in sorted(wanted, key=lambda entry: entry.place.line):
         first = owners.setdefault(entry.number, entry)
         if first is not entry:
             found.append(
                 Finding(
                     "error",
                     "port-twice",
-                    f"port {entry.number} of {entry.owner} belongs to {first.owner} ({first.name})",
-                    f"give {entry.owner} another port",
+                    f"port {entry.number} of {entry.owner} belongs to {first.owner}{_called(first)}",
+                    f"give {entry.owner} another port{_first_place(first)}",
                     str(entry.place),
                 )
             )
     offset = manifest.port_offset
+    found += _outside_ranges(manifest, wanted)
+    found += _not_provided(manifest)
     found += _unassigned(manifest, wanted)
     found += _beyond(manifest, [entry for entry in owners.values() if entry.number + offset > PORT_MAX])
     low, high = facts.ephemeral
@@ -111,6 +131,54 @@ def port_findings(manifest: Manifest, facts: HostFacts, wanted: Sequence[Wanted]
     found += _ephemeral(manifest, facts, inside)
     found += _taken(facts, [entry for entry in owners.values() if entry.number + offset in facts.listening], offset)
     return found
+
+
+def _called(entry: Wanted) -> str:
+    return "" if entry.name in {"main", f"agent:{entry.owner}", entry.owner} else f" ({entry.name})"
+
+
+def _first_place(entry: Wanted) -> str:
+    return f"; {entry.owner} has it in line {entry.place.line}" if entry.place.line else ""
+
+
+def _outside_ranges(manifest: Manifest, wanted: Sequence[Wanted]) -> Iterable[Finding]:
+    """Compare with the manifest's port registry; our own processes and their workers are part of it."""
+    allowed: tuple[str, ...]
+    for entry in wanted:
+        if entry.owner in manifest.services:
+            kind, allowed = "a service", SERVICE_RANGES
+        elif entry.owner in manifest.agents:
+            kind, allowed = "an agent", ("agents",)
+        else:
+            continue
+        ranges = [manifest.port_ranges[name] for name in allowed]
+        if any(entry.number in one for one in ranges):
+            continue
+        text = ", ".join(f"{one.first}-{one.last} ({one.name})" for one in ranges)
+        yield Finding(
+            "error",
+            "port-outside-range",
+            f"port {entry.number} of {entry.owner} is outside the range of {kind}",
+            f"use {text}",
+            str(entry.place),
+        )
+
+
+def _not_provided(manifest: Manifest) -> Iterable[Finding]:
+    """Find services of the manifest that are said to be one of our processes, at a port that it does not have."""
+    own = {process.name: set(process.ports.values()) for process in PROCESSES} | {"llm": {PORT_LLM}}
+    for entry in manifest.provided.values():
+        have = own[entry.by] if entry.by != "llm" or manifest.llm else set()
+        for port in entry.ports:
+            if port.number not in have:
+                listed = ", ".join(str(number) for number in sorted(have)) or "none"
+                yield Finding(
+                    "error",
+                    "port-not-provided",
+                    f"{entry.name} is said to be our own {entry.by} on port {port.number}; it has: {listed}",
+                    "write the right port, or a command of its own instead of by",
+                    str(port.place),
+                )
 
 
 def _unassigned(manifest: Manifest, wanted: Sequence[Wanted]) -> Iterable[Finding]:
@@ -164,8 +232,9 @@ def _ephemeral(manifest: Manifest, facts: HostFacts, entries: Sequence[Wanted]) 
 def _taken(facts: HostFacts, entries: Sequence[Wanted], offset: int) -> Iterable[Finding]:
     for entry in entries[:SHOWN_MAX]:
         number = entry.number + offset
+        later = entry.planned and entry.held_by != "gateway"  # nobody of this fleet listens there yet
         yield Finding(
-            "error",
+            "warning" if later else "error",
             "port-taken",
             f"port {number} of {entry.owner} is held by {facts.listening[number]}",
             "stop it, or give this fleet another port_offset",

@@ -32,7 +32,7 @@ def render(plan: Plan) -> RenderableType:
     parts: list[RenderableType] = [_head(plan)]
     if plan.findings:
         parts += [Text(), *_findings(plan.findings)]
-    parts += [Text(), _pools(plan), Text(), _processes(plan.processes)]
+    parts += [Text(), _pools(plan), Text(), _processes(plan)]
     if plan.agents:
         parts += [Text(), _agents(plan.agents)]
     parts += [Text(), _start(plan), _ports(plan), Text(), _verdict(plan)]
@@ -117,28 +117,46 @@ def _cells(part: int, whole: int, cells: int) -> int:
 def _awake(row: PoolRow) -> str:
     if row.name == "reserve":
         return "[dim]never given out[/]"
-    if not row.agents:
-        return ""
-    awake = f"all {row.agents}" if row.awake_max >= row.agents else f"{row.awake_max} of {row.agents}"
-    return f"{awake} [dim]· max {row.instance_limit}[/]" if row.instance_limit else awake
+    parts = []
+    if row.agents:
+        awake = f"all {row.agents}" if row.awake_max >= row.agents else f"{row.awake_max} of {row.agents}"
+        parts.append(f"{awake} [dim]· max {row.instance_limit}[/]" if row.instance_limit else awake)
+    if row.on_demand:
+        parts.append(f"[dim]+ {row.on_demand} on demand[/]")
+    return " ".join(parts)
 
 
-def _processes(processes: tuple[ProcessRow, ...]) -> RenderableType:
+def _processes(plan: Plan) -> RenderableType:
+    services: dict[str, list[str]] = {}
+    for port in plan.ports:
+        if port.service:
+            services.setdefault(port.owner, []).append(port.service)
     table = _table("process", "pool", "limit", "start peak", "cpu", "ports")
+    table.columns[1].no_wrap = True
     for column in table.columns[2:4]:
         column.justify = "right"
-    for column in table.columns[:2]:
-        column.no_wrap = True
-    for row in processes:
+    for row in plan.processes:
         table.add_row(
-            f"{row.name} [dim]{row.family}[/]" if row.family else row.name,
+            _process_name(row, services.get(row.name, [])),
             row.pool,
             format_bytes(row.memory_bytes),
             format_bytes(row.envelope_bytes),
             _cpu(row),
             " ".join(str(port) for port in row.ports),
+            style="dim" if row.planned else "",
         )
-    return table
+    if not any(row.planned for row in plan.processes):
+        return table
+    return Group(table, _caption(Text("planned: counted in the proof, not started")))
+
+
+def _process_name(row: ProcessRow, services: list[str]) -> str:
+    """Write a process with its family and with the services of the manifest that it is."""
+    marks = [row.family] if row.family else []
+    marks += services
+    marks += ["planned"] if row.planned else []
+    marks += ["on demand"] if row.on_demand else []
+    return f"{row.name} [dim]{', '.join(marks)}[/]" if marks else row.name
 
 
 def _cpu(row: ProcessRow) -> str:
@@ -161,7 +179,8 @@ def _agents(agents: tuple[AgentRow, ...]) -> RenderableType:
             format_bytes(row.memory_bytes),
             format_bytes(row.envelope_bytes),
             str(row.instances_max),
-            format_duration_ms(row.keep_ms),
+            "planned" if row.planned else format_duration_ms(row.keep_ms),
+            style="dim" if row.planned else "",
         )
     more = f"… and {len(agents) - AGENTS_SHOWN_MAX} more agents (--json)\n" if len(agents) > AGENTS_SHOWN_MAX else ""
     return Group(

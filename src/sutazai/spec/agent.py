@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sutazai.errors import ConfigErrors
 from sutazai.limits import DEADLINE_MS_DEFAULT
-from sutazai.spec.budget import PORT_MAX
 from sutazai.spec.http_agent import read_http
 from sutazai.spec.model import Agent, Policies, Pool, Share
 from sutazai.spec.places import Mapping, Mistakes, Place, Scalar, Sequence
 from sutazai.spec.section import Section, is_null, name_problem, near, plain
-from sutazai.spec.service import read_share
+from sutazai.spec.service import PORT_MAX, is_planned, read_share
 from sutazai.spec.toml import read_toml
 from sutazai.units import MIB
 
@@ -31,6 +30,7 @@ ATTEMPTS_MAX = 100
 INSTANCES_MAX = 10_000
 FILE_AGENT_BYTES = 128 * MIB
 HTTP_AGENT_BYTES = 64 * MIB  # of an instance that carries requests; the server has its own limit
+RUNTIMES = ("py", "node", "go")  # of planned agents; what runs in this version is py
 AGENT_POOLS = ("critical", "standard")
 SETTINGS_BYTES_MAX = 64 * 1024
 
@@ -107,11 +107,28 @@ def read_agents(root: Section, context: AgentContext) -> dict[str, Agent]:
 
 
 def _agent(name: Scalar, section: Section, context: AgentContext) -> Agent | None:
+    if is_planned(section):
+        return _planned(name, section, context)
     base = _base(name, section, context)
     if base is None:
         _overrides(section, _nameless(name), context)  # its other mistakes are worth a message too
         return None
     return _overrides(section, replace(base, place=name.place), context)
+
+
+def _planned(name: Scalar, section: Section, context: AgentContext) -> Agent:
+    """Read an agent that has no code yet: port, pool and limits, for the plan alone."""
+    if name.text in context.known:
+        section.add("status", f"{name.text} comes with sutazai, so it is not planned", "remove this line")
+    for key in ("path", "file"):
+        if section.has(key):
+            section.add(key, "a planned agent has no code", f"remove {key}, or remove status: planned")
+    pool = section.choice("pool", AGENT_POOLS, "standard")
+    base = replace(
+        _nameless(name), origin="planned", pool=pool, memory_bytes=context.pools[pool].max_per_agent_bytes,
+        description=section.text("description"), runtime=section.choice("runtime", RUNTIMES, "py"),
+    )  # fmt: skip
+    return _common(section, replace(base, port=_port(section)), context, unknown_too=True)
 
 
 def _base(name: Scalar, section: Section, context: AgentContext) -> Agent | None:

@@ -22,6 +22,7 @@ from sutazai.spec.model import (
 )
 from sutazai.spec.quantities import CORES, SIZE
 from sutazai.spec.section import Section, one_of
+from sutazai.spec.service import PORT_MAX, is_planned
 from sutazai.units import GIB, MIB
 
 if TYPE_CHECKING:
@@ -43,12 +44,13 @@ BLUEPRINT_RANGES = {
 }
 #: Language → the ports that answer for its workers; only languages of this version.
 BLUEPRINT_RUNTIMES = {"python": (10500, 10507)}
-LATER_RUNTIMES = ("node", "go")
+#: Languages of a later version; they can be planned for.
+LATER_RUNTIMES = {"node": (10508, 10511), "go": (10512, 10515)}
 DEFAULT_FAMILIES = ("base",)
 FAMILY_NAMES = ("base", "data")  # as the runtime has them
 
+PLANNED_WORKER_BYTES = 128 * MIB
 CORES_MAX = 1024
-PORT_MAX = 65535
 WORKERS_MAX = 64
 _RANGE = re.compile(r"\s*([0-9]{1,6})\s*(?:-\s*([0-9]{1,6})\s*)?", re.ASCII)
 
@@ -202,9 +204,11 @@ def read_runtime_pools(root: Section) -> dict[str, RuntimePool]:
     }
     for name, section in root.sections("runtime_pools", "runtime pool"):
         if name.text in LATER_RUNTIMES:
-            root.mistakes.add(
-                f"the runtime {name.text} is not in this version", name.place, "remove it; python is there"
-            )
+            if is_planned(section):
+                pools[name.text] = _planned_pool(section, name)
+            else:
+                hint = "remove it, or write status: planned; python is there"
+                root.mistakes.add(f"the runtime {name.text} is not in this version", name.place, hint)
             continue
         default = pools.get(name.text)
         if default is None:
@@ -212,6 +216,18 @@ def read_runtime_pools(root: Section) -> dict[str, RuntimePool]:
             continue
         pools[name.text] = _runtime_pool(section, default, name.place)
     return pools
+
+
+def _planned_pool(section: Section, name: Scalar) -> RuntimePool:
+    """Read workers that are only planned for: how many, where, how large."""
+    first, last = read_range(section, "ports") or LATER_RUNTIMES[name.text]
+    room = last - first + 1
+    workers = section.count("workers", room, most=WORKERS_MAX)
+    if workers > room:
+        section.add("workers", f"{workers} workers have only the {room} ports {first}-{last}", "widen ports, or fewer")
+    memory = section.size("memory", PLANNED_WORKER_BYTES)
+    section.finish()
+    return RuntimePool(name.text, min(workers, room), (), first, last, name.place, planned=True, memory_bytes=memory)
 
 
 def _runtime_pool(section: Section, default: RuntimePool, place: Place) -> RuntimePool:

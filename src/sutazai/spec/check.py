@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sutazai.spec.graph import find_cycle
-from sutazai.spec.model import PLATFORM_POOL, POOL_NAMES, Agent, Manifest, Service
+from sutazai.spec.model import PLATFORM_POOL, POOL_NAMES, Agent, Manifest, Provided, Service
 from sutazai.spec.section import one_of
 from sutazai.units import format_bytes
 
@@ -21,14 +21,12 @@ PLATFORM_NAMES = ("broker", "control", "gateway", "llm", "zygote")
 RESERVED_NAMES = (*PLATFORM_NAMES, *POOL_NAMES, PLATFORM_POOL, "sutazaid", "guard", "recall")
 #: What a service may wait for besides other services; the rest of the platform is up before any of them.
 WAITABLE = ("llm", "broker", "control", "zygote")
-SERVICE_RANGES = ("infrastructure", "monitoring", "reserved")
 SERVICE_POOLS = tuple(name for name in POOL_NAMES if name != "reserve")
 
 
 def check(manifest: Manifest, mistakes: Mistakes) -> None:
     """Note every contradiction between the parts of a manifest."""
     _names(manifest, mistakes)
-    _ports(manifest, mistakes)
     _pools(manifest, mistakes)
     _limits(manifest, mistakes)
     _cpu_sets(manifest, mistakes)
@@ -40,13 +38,14 @@ def check(manifest: Manifest, mistakes: Mistakes) -> None:
 
 def _names(manifest: Manifest, mistakes: Mistakes) -> None:
     workers = {f"{pool}-" for pool in manifest.runtime_pools}
-    entries: list[tuple[str, Service | Agent]] = [*manifest.services.items(), *manifest.agents.items()]
+    services: dict[str, Service | Provided] = {**manifest.services, **manifest.provided}
+    entries: list[tuple[str, Service | Provided | Agent]] = [*services.items(), *manifest.agents.items()]
     for name, entry in entries:
         prefix, _, number = name.rpartition("-")
         if name in RESERVED_NAMES or (f"{prefix}-" in workers and number.isdigit()):
             mistakes.add(f"the name {name} belongs to the platform", entry.place, f"call it my-{name}")
-    for name in manifest.services.keys() & manifest.agents.keys():
-        service, agent = manifest.services[name], manifest.agents[name]
+    for name in services.keys() & manifest.agents.keys():
+        service, agent = services[name], manifest.agents[name]
         mistakes.add(
             f"{name} is a service and an agent",
             max(service.place, agent.place, key=lambda place: place.line),
@@ -54,48 +53,7 @@ def _names(manifest: Manifest, mistakes: Mistakes) -> None:
         )
 
 
-def _ports(manifest: Manifest, mistakes: Mistakes) -> None:
-    owners: dict[int, tuple[str, Place]] = {}
-    wanted = [(agent.port, name, agent.place, False) for name, agent in manifest.agents.items() if agent.port]
-    for name, service in manifest.services.items():
-        wanted.extend((port.number, name, port.place, True) for port in service.ports)
-    for number, name, place, is_service in sorted(wanted, key=lambda entry: entry[2].line):
-        if number in owners:
-            other, first = owners[number]
-            hint = f"the first is {other} in line {first.line}" if first.line else f"the first is {other}"
-            mistakes.add(f"port {number} of {name} is taken by {other}", place, f"{hint}; give {name} another port")
-            continue
-        owners[number] = (name, place)
-        _port_in_range(manifest, mistakes, (number, name, place), is_service=is_service)
-
-
-def _port_in_range(manifest: Manifest, mistakes: Mistakes, wanted: tuple[int, str, Place], *, is_service: bool) -> None:
-    number, name, place = wanted
-    allowed = SERVICE_RANGES if is_service else ("agents",)
-    ranges = [manifest.port_ranges[key] for key in allowed]
-    if any(number in entry for entry in ranges):
-        return
-    kind = "a service" if is_service else "an agent"
-    text = ", ".join(f"{entry.first}-{entry.last} ({entry.name})" for entry in ranges)
-    mistakes.add(f"port {number} of {name} is outside the range of {kind}", place, f"use {text}")
-
-
 def _pools(manifest: Manifest, mistakes: Mistakes) -> None:
-    total = sum(pool.size_bytes for pool in manifest.pools.values())
-    host = manifest.host
-    place = manifest.places.get("memory_pools", host.place)
-    # Pools that nobody wrote are the blueprint's: the planner scales them to what the fleet may take.
-    if (
-        host.memory_bytes is not None
-        and total > host.memory_bytes
-        and any(pool.place.path for pool in manifest.pools.values())
-    ):
-        parts = " + ".join(format_bytes(pool.size_bytes) for pool in manifest.pools.values())
-        mistakes.add(
-            f"the pools are {format_bytes(total)} together, the host has {format_bytes(host.memory_bytes)}",
-            place,
-            f"{parts}; make them {format_bytes(total - host.memory_bytes)} smaller",
-        )
     critical = manifest.pools["critical"]
     if manifest.platform_bytes is not None and manifest.platform_bytes >= critical.size_bytes:
         mistakes.add(
@@ -108,6 +66,8 @@ def _pools(manifest: Manifest, mistakes: Mistakes) -> None:
 
 def _limits(manifest: Manifest, mistakes: Mistakes) -> None:
     for name, service in manifest.services.items():
+        if service.pool == PLATFORM_POOL and service.planned:
+            continue
         if service.pool not in SERVICE_POOLS:
             mistakes.add(f"{name}: unknown pool {service.pool!r}", service.place, one_of(service.pool, SERVICE_POOLS))
             continue
@@ -169,20 +129,8 @@ def _order(manifest: Manifest, mistakes: Mistakes) -> None:
     known = dict.fromkeys([*manifest.services, *WAITABLE])
     for name, service in manifest.services.items():
         for target in service.after:
-            if target == name:
-                mistakes.add(f"{name} waits for itself", service.place, f"remove {name} from its after")
-            elif target in manifest.agents:
-                mistakes.add(f"{name} waits for the agent {target}", service.place, "agents start on demand; remove it")
-            elif target == "gateway":
-                mistakes.add(
-                    f"{name} waits for gateway", service.place, "the gateway opens when all services are ready"
-                )
-            elif target == "llm" and manifest.llm is None:
-                mistakes.add(
-                    f"{name} waits for llm, which this fleet does not have", service.place, "add llm, or remove it"
-                )
-            elif target not in known:
-                mistakes.add(f"{name} waits for unknown {target!r}", service.place, one_of(target, known))
+            if wrong := _wrong_target(manifest, service, target, known):
+                mistakes.add(f"{name} waits for {wrong[0]}", service.place, wrong[1])
     edges = {name: _edges(service, manifest) for name, service in manifest.services.items()}
     if cycle := find_cycle(edges):
         mistakes.add(
@@ -192,12 +140,31 @@ def _order(manifest: Manifest, mistakes: Mistakes) -> None:
         )
 
 
+def _wrong_target(manifest: Manifest, service: Service, target: str, known: dict[str, None]) -> tuple[str, str] | None:
+    """Say why a service cannot wait for something, and what to do; ``None`` when it can."""
+    if target == service.name:
+        return "itself", f"remove {target} from its after"
+    if target in manifest.services:
+        only_planned = manifest.services[target].planned and not service.planned
+        return (f"{target}, which is only planned", "remove it from its after") if only_planned else None
+    if target in manifest.agents:
+        return f"the agent {target}", "agents start on demand; remove it"
+    if target in manifest.provided:
+        by = manifest.provided[target].by
+        return f"{target}, which is our own {by}", f"write {by}" if by in WAITABLE else "remove it: it opens last"
+    if target == "gateway":
+        return "gateway", "the gateway opens when all services are ready"
+    if target == "llm" and manifest.llm is None:
+        return "llm, which this fleet does not have", "add llm, or remove it"
+    return None if target in known else (f"unknown {target!r}", one_of(target, known))
+
+
 def _edges(service: Service, manifest: Manifest) -> tuple[str, ...]:
     return tuple(target for target in service.after if target in manifest.services and target != service.name)
 
 
 def _needs(manifest: Manifest, mistakes: Mistakes) -> None:
-    known = [*manifest.agents, *manifest.services, "llm"]
+    known = [*manifest.agents, *manifest.services, *manifest.provided, "llm"]
     have = set(known)
     for name, agent in manifest.agents.items():
         for target in agent.needs:
@@ -230,7 +197,7 @@ def _families(manifest: Manifest, mistakes: Mistakes) -> None:
     families = [family.name for pool in manifest.runtime_pools.values() for family in pool.families]
     have = set(families)
     for name, agent in manifest.agents.items():
-        if agent.family not in have:
+        if agent.family not in have and not agent.planned:
             mistakes.add(
                 f"{name} is of the family {agent.family}, which no worker pre-loads",
                 agent.place,

@@ -8,14 +8,14 @@ from pathlib import Path
 
 from sutazai.limits import FLEET_NAME_CHARACTERS_MAX
 from sutazai.spec.agent import AgentContext, builtin_agents_dir, builtin_names, modules_of, read_agents
-from sutazai.spec.budget import PORT_MAX, read_cpu_sets, read_host, read_pools, read_port_ranges, read_runtime_pools
+from sutazai.spec.budget import read_cpu_sets, read_host, read_pools, read_port_ranges, read_runtime_pools
 from sutazai.spec.check import check
 from sutazai.spec.document import read_document
 from sutazai.spec.model import Manifest
 from sutazai.spec.places import Mistakes, Place
 from sutazai.spec.policies import read_llm, read_policies
 from sutazai.spec.section import Section, one_of
-from sutazai.spec.service import read_services
+from sutazai.spec.service import PORT_MAX, read_services
 
 PROFILES = ("embedded",)
 LATER_PROFILES = ("standard",)
@@ -52,6 +52,7 @@ def _load(path: Path, builtin_agents: Path) -> Manifest:
     pools, platform_bytes = read_pools(root)
     policies = read_policies(root)
     context = AgentContext(folder, builtin_agents, pools, policies, tuple(builtin_names(builtin_agents)))
+    services, provided = read_services(root, folder)
     manifest = Manifest(
         fleet=fleet,
         path=str(path.resolve()),
@@ -64,7 +65,8 @@ def _load(path: Path, builtin_agents: Path) -> Manifest:
         cpu_sets=read_cpu_sets(root, host),
         port_ranges=read_port_ranges(root),
         runtime_pools=read_runtime_pools(root),
-        services=read_services(root, folder),
+        services=services,
+        provided=provided,
         agents=read_agents(root, context),
         llm=read_llm(root, folder),
         policies=policies,

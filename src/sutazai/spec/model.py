@@ -99,6 +99,8 @@ class RuntimePool:
         port_first: of the first worker, before the offset.
         port_last: of the last one there may be.
         place: in the file.
+        planned: whether they are only planned for.
+        memory_bytes: limit of a worker that is only planned for; the others' are their family's.
     """
 
     name: str
@@ -107,6 +109,8 @@ class RuntimePool:
     port_first: int
     port_last: int
     place: Place = NOWHERE
+    planned: bool = False
+    memory_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +168,7 @@ class Service:
         name: unique in the fleet.
         argv: program and arguments with placeholders (``{python}``, ``{port}``, ``{state}`` …) still in them.
         ports: what it listens on.
-        memory_bytes: hard limit.
+        memory_bytes: hard limit; 0 when none is written, which the planner refuses.
         start_peak_bytes: what its ticket reserves.
         cpu: CPU.
         pids_max: processes and threads.
@@ -179,6 +183,9 @@ class Service:
         stop_grace_ms: time to end by itself.
         user: user name or number to run as, empty for ``sutazaid``'s own.
         place: of its name.
+        planned: whether it is only planned for: counted in the proof, never started.
+        on_demand: whether it would start only when asked for; only planned ones can, in this version.
+        description: one line for people.
     """
 
     name: str
@@ -199,6 +206,26 @@ class Service:
     stop_grace_ms: int
     user: str = ""
     place: Place = NOWHERE
+    planned: bool = False
+    on_demand: bool = False
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Provided:
+    """A service that one of our own processes is: it has a name and ports, but no process of its own.
+
+    Attributes:
+        name: unique in the fleet.
+        by: ``gateway``, ``control``, ``llm`` …
+        ports: the process' ports that are this service.
+        place: of its name.
+    """
+
+    name: str
+    by: str
+    ports: tuple[ServicePort, ...]
+    place: Place = NOWHERE
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +235,7 @@ class Agent:
     Attributes:
         name: unique in the fleet.
         module: folder or file with its code, absolute.
-        origin: ``built-in``, ``folder``, ``file`` or ``http``.
+        origin: ``built-in``, ``folder``, ``file``, ``http``, or ``planned``: it has no code yet.
         version: of its code.
         description: one line for people.
         port: before the offset; 0 means: the planner finds one.
@@ -225,11 +252,12 @@ class Agent:
         deadline_ms: of a task that names none.
         place: of its name in the fleet's manifest.
         http: the server behind it, for one that is no Python module.
+        runtime: ``py``; a planned one may also be of ``node`` or ``go``.
     """
 
     name: str
     module: str
-    origin: Literal["built-in", "folder", "file", "http"]
+    origin: Literal["built-in", "folder", "file", "http", "planned"]
     version: str
     description: str
     port: int
@@ -246,6 +274,12 @@ class Agent:
     deadline_ms: int
     place: Place = NOWHERE
     http: HttpAgent | None = None
+    runtime: str = "py"
+
+    @property
+    def planned(self) -> bool:
+        """Whether it is only planned for: counted in the proof, answered for by the gateway, never started."""
+        return self.origin == "planned"
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,6 +294,7 @@ class Llm:
         cpu: weight and set.
         slots: requests answered at the same time.
         context: tokens of one slot.
+        threads: as written; ``None`` means: as many as the quota has whole cores.
         place: in the file.
     """
 
@@ -270,6 +305,7 @@ class Llm:
     cpu: Share
     slots: int
     context: int
+    threads: int | None = None
     place: Place = NOWHERE
 
 
@@ -313,6 +349,7 @@ class Manifest:
         port_ranges: by name.
         runtime_pools: by language.
         services: by name.
+        provided: services that our own processes are, by name.
         agents: by name.
         llm: the model server, if there is one.
         policies: defaults.
@@ -333,4 +370,5 @@ class Manifest:
     agents: dict[str, Agent]
     llm: Llm | None
     policies: Policies
+    provided: dict[str, Provided] = field(default_factory=dict)
     places: dict[str, Place] = field(default_factory=dict)

@@ -94,6 +94,7 @@ def read_llm(root: Section, folder: Path) -> Llm | None:
             "cpu", f"{cores:g} of a core is too little", "a model server needs 1c or more; auto is a third of the host"
         )
         cores = 1.0
+    threads = section.count("threads", 1, most=1_024) if section.has("threads") else None
     llm = Llm(
         model=_model(section, folder),
         memory_bytes=memory,
@@ -102,6 +103,7 @@ def read_llm(root: Section, folder: Path) -> Llm | None:
         cpu=Share(weight=section.count("weight", 0, most=10_000), cpu_set=section.identifier("cpu_set")),
         slots=section.count("slots", LLM_SLOTS_DEFAULT, most=64),
         context=section.count("context", LLM_CONTEXT_DEFAULT, least=LLM_CONTEXT_LEAST, most=LLM_CONTEXT_MAX),
+        threads=threads,
         place=root.key_place("llm"),
     )
     section.finish()

@@ -7,31 +7,57 @@ import shlex
 from typing import TYPE_CHECKING
 
 from sutazai.limits import LOG_BYTES_MAX_DEFAULT, MANIFEST_COMMAND_CHARACTERS_MAX, STOP_GRACE_MS_DEFAULT
-from sutazai.spec.budget import PORT_MAX
-from sutazai.spec.model import Check, Service, ServicePort, Share
+from sutazai.spec.model import Check, Provided, Service, ServicePort, Share
 from sutazai.spec.places import Mapping, Scalar, Sequence
 from sutazai.spec.section import Section, is_null, one_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+PORT_MAX = 65535
 PIDS_DEFAULT = 256
 PIDS_MAX = 1_000_000
 CPU_WEIGHT_MAX = 10_000
 UNKNOWN_PORT = -1  # it was wrong, and that has been said
 READY_KINDS = ("http", "tcp", "unix", "exit", "notify", "none")
 PROBE_KINDS = ("http", "tcp", "unix", "none")
+STATUSES = ("built", "planned")
+#: Our own processes that can be a service of the manifest; ``sutazai.plan`` knows their ports.
+PROVIDERS = ("gateway", "control", "llm", "broker")
 PLACEHOLDERS = ("python", "port", "state", "fleet", "folder")
 PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([a-z_]+)(?:\.([a-z0-9-]+))?\}", re.ASCII)
 
 
-def read_services(root: Section, folder: Path) -> dict[str, Service]:
+def read_services(root: Section, folder: Path) -> tuple[dict[str, Service], dict[str, Provided]]:
     """Read ``services``.
 
     Args:
         folder: of the manifest; ``cwd`` is relative to it.
+
+    Returns:
+        Services with a process of their own, and those that our own processes are.
     """
-    return {name.text: _service(name, section, folder) for name, section in root.sections("services", "service")}
+    services: dict[str, Service] = {}
+    provided: dict[str, Provided] = {}
+    for name, section in root.sections("services", "service"):
+        if section.has("by"):
+            provided[name.text] = _provided(name, section)
+        else:
+            services[name.text] = _service(name, section, folder)
+    return services, provided
+
+
+def _provided(name: Scalar, section: Section) -> Provided:
+    by = section.choice("by", PROVIDERS, PROVIDERS[0])
+    ports = _ports(section)
+    section.text("description")
+    section.finish()
+    return Provided(name.text, by, ports, name.place)
+
+
+def is_planned(section: Section) -> bool:
+    """Read ``status``: what is ``planned`` is counted in the proof and not started."""
+    return section.choice("status", STATUSES, "built") == "planned"
 
 
 def read_share(section: Section) -> Share:
@@ -44,16 +70,13 @@ def read_share(section: Section) -> Share:
 
 
 def _service(name: Scalar, section: Section, folder: Path) -> Service:
+    planned = is_planned(section)
     ports = _ports(section)
-    argv = _argv(section)
+    argv = _argv(section, required=not planned)
     env = section.strings("env")
     for where, texts in (("command", argv), ("env", tuple(env.values()))):
         _check_placeholders(section, where, texts, ports)
     memory = section.size("memory")
-    if not section.has("memory"):
-        section.mistakes.add(
-            f"{section.where} has no memory limit", name.place, "write memory: 256MB; every process has one"
-        )
     peak = section.size("start_peak", memory)
     if memory and peak > memory:
         section.add(
@@ -64,6 +87,9 @@ def _service(name: Scalar, section: Section, folder: Path) -> Service:
     probe = _check(section, "probe", PROBE_KINDS, ports, Check(timeout_ms=1_000, interval_ms=1_000))
     if restart == "on-unhealthy" and probe.kind == "none":
         section.add("restart", "on-unhealthy needs a probe", "write probe: {http: /health}")
+    on_demand = section.choice("start", ("boot", "on-demand"), "boot") == "on-demand"
+    if on_demand and not planned:
+        section.add("start", "on-demand is not in this version", "remove it: services start at boot")
     service = Service(
         name=name.text,
         argv=argv,
@@ -83,13 +109,18 @@ def _service(name: Scalar, section: Section, folder: Path) -> Service:
         stop_grace_ms=section.duration_ms("stop_grace", STOP_GRACE_MS_DEFAULT),
         user=section.text("user"),
         place=name.place,
+        planned=planned,
+        on_demand=on_demand and planned,
+        description=section.text("description"),
     )
     section.finish()
     return service
 
 
-def _argv(section: Section) -> tuple[str, ...]:
+def _argv(section: Section, *, required: bool) -> tuple[str, ...]:
     node = section.node("command")
+    if node is None and not required:
+        return ()
     if node is None:
         section.mistakes.add(
             f"{section.where} has no command", section.place, 'write command: "program argument" or a list of them'

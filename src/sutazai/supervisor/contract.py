@@ -250,6 +250,27 @@ class Pool:
 
 
 @dataclass(frozen=True, slots=True)
+class Planned:
+    """Something that the manifest plans for and that does not exist yet; nothing of it is started.
+
+    Attributes:
+        name: unique in the fleet.
+        kind: ``agent``, ``service`` or ``worker``.
+        pool: memory pool in which it is counted.
+        memory_bytes: limit that it would have here.
+        ports: TCP ports, offset added; the gateway answers on those of agents.
+        description: one line for people, may be empty.
+    """
+
+    name: str
+    kind: str
+    pool: str
+    memory_bytes: int
+    ports: list[int] = field(default_factory=list)
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Restart:
     """How a process that ended is started again.
 
@@ -285,6 +306,7 @@ class PlanFile:
         headroom_bytes: ``MemAvailable`` below which nothing new starts.
         manifest: absolute path of the manifest, for messages.
         restart: how processes that ended are started again.
+        planned: what is counted and not started.
         version: of this format.
     """
 
@@ -302,6 +324,7 @@ class PlanFile:
     headroom_bytes: int = 0
     manifest: str = ""
     restart: Restart = field(default_factory=Restart)
+    planned: list[Planned] = field(default_factory=list)
     version: int = PLAN_VERSION
 
     def dump(self, path: Path) -> None:
@@ -348,6 +371,7 @@ class PlanFile:
                     "workers": [_build(Worker, entry) for entry in data.get("workers", [])],
                     "agents": [_build(Agent, entry) for entry in data.get("agents", [])],
                     "restart": Restart(**data.get("restart", {})),
+                    "planned": [Planned(**entry) for entry in data.get("planned", [])],
                 }
             )
         except (TypeError, KeyError) as error:

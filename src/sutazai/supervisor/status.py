@@ -109,6 +109,7 @@ def report(plan: PlanFile, parts: Parts, sampler: Sampler) -> dict[str, Any]:
         "spares": parts.instances.spares.to_json(),
         "host": sampler.host,
         "conditions": parts.alarms.to_json(),
+        "planned": [{"name": one.name, "kind": one.kind, "ports": one.ports} for one in plan.planned],
     }
 
 

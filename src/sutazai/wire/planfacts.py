@@ -75,6 +75,23 @@ class WorkerFacts:
     preload: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class PlannedFacts:
+    """What is known of something that does not exist yet.
+
+    Attributes:
+        name: unique in the fleet.
+        kind: ``agent``, ``service`` or ``worker``.
+        ports: TCP ports, offset added.
+        description: one line for people, may be empty.
+    """
+
+    name: str
+    kind: str
+    ports: tuple[int, ...] = ()
+    description: str = ""
+
+
 _AGENT_FIELDS = tuple(AgentFacts.__dataclass_fields__)
 
 
@@ -119,6 +136,16 @@ def agents_of(plan: dict[str, Any], path: str = "plan") -> dict[str, AgentFacts]
     except (TypeError, KeyError, AttributeError) as error:
         raise ConfigError(f"the plan has a wrong agent: {error}", path=path, hint="run: sutazai up") from error
     return found
+
+
+def planned_of(plan: dict[str, Any]) -> dict[str, PlannedFacts]:
+    """Take what is only planned out of a plan that was read, by name."""
+    return {
+        entry["name"]: PlannedFacts(
+            entry["name"], entry.get("kind", "agent"), tuple(entry.get("ports", ())), entry.get("description", "")
+        )
+        for entry in plan.get("planned", [])
+    }
 
 
 def workers_of(plan: dict[str, Any]) -> dict[str, WorkerFacts]:

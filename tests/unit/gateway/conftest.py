@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TOKEN = "secret-of-the-test"
-EDGE, HELLO, ADDER, WORKER = 10005, 10300, 10301, 10500
+EDGE, HELLO, ADDER, LATER, WORKER = 10005, 10300, 10301, 10302, 10500
 
 GREET = {
     "name": "greet",
@@ -42,6 +42,10 @@ def plan() -> dict[str, Any]:
         "agents": [
             {**agent, "name": "hello", "port": HELLO, "skills": [GREET]},
             {**agent, "name": "adder", "port": ADDER, "skills": [{"name": "add", "description": "", "input": {}}]},
+        ],
+        "planned": [
+            {"name": "later", "kind": "agent", "ports": [LATER], "description": "Does it one day."},
+            {"name": "postgres", "kind": "service", "ports": [10000]},
         ],
     }
 
@@ -132,6 +136,7 @@ class Fleet:
             EDGE: Door.of("edge"),
             HELLO: Door.of("agent:hello"),
             ADDER: Door.of("agent:adder"),
+            LATER: Door.of("agent:later"),
             WORKER: Door.of("worker:python-0"),
         }
         self.app = Gateway(Places(self.plan, folder / "control.sock", self.token), lambda: self.broker, doors)

@@ -99,7 +99,11 @@ def test_own_folder_and_own_file(load: Load, tmp_path: Path, make_agent: Make) -
         ("health-monitor: {pool: monitoring}", "'monitoring' is unknown", "critical, standard"),
         ("health-monitor: {family: data}", "which no worker pre-loads", "families: [base, data]"),
         ("health-monitor: {needs: [shop]}", "needs shop, which this fleet does not have", "add shop"),
-        ("health-monitor: {port: 10600}", "outside the range of an agent", "10300-10599"),
+        ("health-monitor: {status: planned}", "comes with sutazai, so it is not planned", "remove this line"),
+        ("new: {status: planned, path: x}", "a planned agent has no code", "remove path"),
+        ("new: {status: planned, runtime: rust}", "'rust' is unknown", "py, node, go"),
+        ("new: {status: planned, memory: 300MB}", "above the 256 MB that standard allows", "max_per_agent"),
+        ("health-monitor: {runtime: go}", "unknown key 'runtime'", "write one of"),
         ("health-monitor: {prot: 10301}", "unknown key 'prot'", "did you mean port?"),
         ("health-monitor: {instances: 0}", "0 is out of bounds", "1 to"),
         ("ram-optimizer: {instances: 25}", "instance_limit 24", "raise the pool's"),
@@ -113,13 +117,6 @@ def test_mistakes(wrong: Wrong, entry: str, problem: str, hint: str) -> None:
     assert len(found) == 1
     assert hint in found[0].hint
     assert found[0].line == 3
-
-
-def test_two_agents_on_one_port(wrong: Wrong) -> None:
-    """The port of an agent's own manifest counts, too."""
-    mistake = one(wrong("fleet: a\nagents:\n  health-monitor:\n  ram-optimizer: {port: 10425}\n"))
-    assert mistake.problem == "port 10425 of ram-optimizer is taken by health-monitor"
-    assert mistake.line == 4
 
 
 def test_settings_have_a_bound(wrong: Wrong) -> None:

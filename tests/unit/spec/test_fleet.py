@@ -166,16 +166,6 @@ def test_zero_is_no_size(wrong: Wrong) -> None:
     assert "more than zero" in the(wrong("fleet: a\nmemory_pools: {reserve: {size: 0MB}}\n"), "is nothing").hint
 
 
-def test_pools_above_host(wrong: Wrong) -> None:
-    """Pools that are larger than the given host are an error, with the sum and by how much."""
-    mistake = the(
-        wrong("fleet: a\nhost: {memory: 16GB}\nmemory_pools:\n  reserve: {size: 1GB}\n"), "the host has 16 GB"
-    )
-    assert "29 GB together" in mistake.problem
-    assert "make them 13 GB smaller" in mistake.hint
-    assert mistake.line == 3
-
-
 def test_unknown_pool(wrong: Wrong) -> None:
     """A pool of another name is none."""
     mistake = the(wrong("fleet: a\nmemory_pools: {standart: {size: 1GB}}\n"), "unknown pool 'standart'")

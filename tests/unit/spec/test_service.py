@@ -73,7 +73,6 @@ def test_defaults(load: Load, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rest", "problem", "hint"),
     [
-        ("command: x", "services.shop has no memory limit", "write memory: 256MB"),
         ("memory: 1MB", "services.shop has no command", "write command:"),
         ("command: '', memory: 1MB", "command: names no program", "program argument"),
         ("command: 'a \"b', memory: 1MB", "cannot be split into words", "close the quote"),
@@ -81,7 +80,10 @@ def test_defaults(load: Load, tmp_path: Path) -> None:
         ("command: x, memory: 64MB, start_peak: 65MB", "start_peak: is larger than memory", "at least as large"),
         (RIGHT + ", port: 80000", "'80000' is no port", "1 to 65535"),
         (RIGHT + ", port: '10600:80'", "'10600:80' is no port", "10600"),
-        (RIGHT + ", port: 8080", "outside the range of a service", "10600-10999 (reserved)"),
+        (RIGHT + ", status: ready", "'ready' is unknown", "built, planned"),
+        (RIGHT + ", start: on-demand", "on-demand is not in this version", "services start at boot"),
+        ("by: nobody, port: 10005", "'nobody' is unknown", "gateway, control"),
+        ("by: gateway, memory: 1MB", "unknown key 'memory'", "by, port"),
         (RIGHT + ", port: 10600, ports: {a: 10601}", "port and ports are both written", "ports"),
         (RIGHT + ", ports: [10600]", "here are names with ports meant", "ports: {http"),
         (RIGHT + ", ready: http", "http needs a path", "write ready: {http: /health}"),
@@ -131,22 +133,6 @@ def test_names_of_the_platform(wrong: Wrong, name: str) -> None:
     """Our own names are taken: they are cgroups and logs."""
     mistake = one(wrong(f"fleet: a\nservices: {{{name}: {{{RIGHT}}}}}\n"))
     assert mistake.problem == f"the name {name} belongs to the platform"
-
-
-def test_duplicate_port(wrong: Wrong) -> None:
-    """Two services on one port: the second is the mistake, the first is named."""
-    text = f"fleet: a\nservices:\n  one: {{{RIGHT}, port: 10600}}\n  two: {{{RIGHT}, port: 10600}}\n"
-    mistake = one(wrong(text))
-    assert mistake.problem == "port 10600 of two is taken by one"
-    assert mistake.line == 4
-    assert "line 3" in mistake.hint
-
-
-def test_port_of_an_agent(wrong: Wrong) -> None:
-    """A service on an agent's port is the same mistake."""
-    text = f"fleet: a\nport_ranges: {{reserved: 10600-10999}}\nservices:\n  one: {{{RIGHT}, port: 10425}}\n"
-    found = wrong(text + "agents: [health-monitor]\n")
-    assert "port 10425" in found[0].problem
 
 
 def test_service_and_agent_of_one_name(wrong: Wrong) -> None:
