@@ -10,23 +10,34 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sutazai.cli.down import JsonOption
 from sutazai.cli.exits import BAD_MANIFEST, FAILED, OK, CliError
-from sutazai.cli.output import console, print_json
+from sutazai.cli.output import console, note, print_json
+
+if TYPE_CHECKING:
+    from sutazai import plan as planner
 
 DEFAULT_MANIFEST = "sutazai.yaml"
+REGISTRY_ERRORS = ("port-twice", "port-too-high", "no-port-left")
 ManifestArgument = Annotated[Path, typer.Argument(help="The manifest.", show_default=True)]
+PortsOption = Annotated[
+    Path | None, typer.Option("--ports", help="Also write the port registry (YAML) to this file; - prints it alone.")
+]
 HostOption = Annotated[
     str | None, typer.Option("--host", help="Plan for another machine, like 12c,29.38GB, instead of this one.")
 ]
 
 
 def run(
-    manifest: ManifestArgument = Path(DEFAULT_MANIFEST), *, host: HostOption = None, as_json: JsonOption = False
+    manifest: ManifestArgument = Path(DEFAULT_MANIFEST),
+    *,
+    host: HostOption = None,
+    ports: PortsOption = None,
+    as_json: JsonOption = False,
 ) -> int:
     """Prove that the fleet fits: ports, memory at the start peak, CPU, start order. Starts nothing.
 
@@ -43,11 +54,37 @@ def run(
         raise CliError(str(error), BAD_MANIFEST) from error
     facts = given or planner.HostFacts.from_json(host_facts(fleet.fleet))
     result = planner.make(fleet, facts)
+    if ports is not None:
+        _write_ports(ports, planner.to_registry(fleet, result), result)
+        if str(ports) == "-":
+            return OK if result.fits else FAILED
     if as_json:
         print_json(planner.to_json(result))
     else:
         console().print(render(result))
     return OK if result.fits else FAILED
+
+
+def _write_ports(path: Path, text: str, result: planner.Plan) -> None:
+    """Write the port registry, unless two want one port: then it would be no registry.
+
+    Raises:
+        CliError: ports clash, or the file cannot be written; an old one is left as it is.
+    """
+    wrong = [str(error) for error in result.errors if error.code in REGISTRY_ERRORS]
+    if wrong:
+        raise CliError("no port registry: " + "; ".join(wrong), FAILED)
+    if str(path) == "-":
+        print(text, end="")
+        return
+    new = path.with_name(f".{path.name}.new")
+    try:
+        new.write_text(text)
+        new.replace(path)
+    except OSError as error:
+        new.unlink(missing_ok=True)
+        raise CliError(f"cannot write {path}: {error.strerror}", FAILED) from error
+    note(f"{len(result.ports)} ports are written to {path}")
 
 
 def host_facts(fleet: str) -> dict[str, object]:

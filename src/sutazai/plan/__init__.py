@@ -20,6 +20,7 @@ from sutazai.plan.model import (
     Scaling,
     Stage,
 )
+from sutazai.plan.registry import to_registry
 
 __all__ = [
     "AgentRow",
@@ -35,4 +36,5 @@ __all__ = [
     "make",
     "parse_host",
     "to_json",
+    "to_registry",
 ]

@@ -87,7 +87,7 @@ def read_agents(root: Section, context: AgentContext) -> dict[str, Agent]:
     node = root.node("agents")
     if isinstance(node, Sequence):
         names = [
-            (item, Section(Mapping((), item.place), f"agents.{item.text}", root.mistakes))
+            (item, root.child(Mapping((), item.place), f"agents.{item.text}", named=True))
             for item in root.scalars("agents")
         ]
     else:

@@ -69,14 +69,22 @@ def read_document(path: Path, mistakes: Mistakes) -> Mapping:
         ConfigErrors: it cannot be read, is no YAML, or is no mapping; lesser mistakes (a duplicate key) go to
             ``mistakes``.
     """
-    text = read_text(path)
-    place = Place(str(path), 1, 1)
+    return parse_document(read_text(path), str(path), mistakes)
+
+
+def parse_document(text: str, path: str, mistakes: Mistakes) -> Mapping:
+    """Read YAML text whose top is a mapping.
+
+    Raises:
+        ConfigErrors: as ``read_document``.
+    """
+    place = Place(path, 1, 1)
     if found := _UNPRINTABLE.search(text):
-        raise _bad_character(found.start(), text, str(path))
+        raise _bad_character(found.start(), text, path)
     try:
-        node = _Composer(str(path), mistakes).compose(text)
+        node = _Composer(path, mistakes).compose(text)
     except yaml.MarkedYAMLError as error:
-        raise _syntax(error, text, str(path)) from error
+        raise _syntax(error, text, path) from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise fail(f"is no YAML: {error}", place) from error
     if node is None:

@@ -44,6 +44,20 @@ def load(path: Path | str, *, builtin_agents: Path | None = None) -> Manifest:
 def _load(path: Path, builtin_agents: Path) -> Manifest:
     mistakes = Mistakes()
     root = Section(read_document(path, mistakes), "", mistakes, Place(str(path), 1, 1))
+    manifest = read(root, path, builtin_agents)
+    check(manifest, mistakes)
+    mistakes.raise_if_any(str(path))
+    return _with_digest(manifest)
+
+
+def read(root: Section, path: Path, builtin_agents: Path) -> Manifest:
+    """Read each part of a manifest; what is wrong goes to the section's mistakes.
+
+    Args:
+        root: the whole document.
+        path: of the file; what is named in it is relative to its folder.
+        builtin_agents: folder of built-in agents.
+    """
     folder = path.resolve().parent
     fleet = root.identifier("fleet", required=True, longest=FLEET_NAME_CHARACTERS_MAX)
     port_offset = root.count("port_offset", 0, least=0, most=PORT_MAX)
@@ -73,9 +87,7 @@ def _load(path: Path, builtin_agents: Path) -> Manifest:
         places={key: root.key_place(key) for key in ("fleet", "port_offset", "host", *TOP_KEYS)},
     )
     root.finish()
-    check(manifest, mistakes)
-    mistakes.raise_if_any(str(path))
-    return _with_digest(manifest)
+    return manifest
 
 
 def _profile(root: Section) -> str:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sutazai.spec.section import Section
 
 KEEP_MS_DEFAULT = {"critical": 300_000, "standard": 60_000}
+NO_LLM = ("none", "false", "off", "no")
 LLM_MODEL_DEFAULT = "qwen2.5-coder-0.5b-instruct"
 LLM_BYTES_DEFAULT = 1 * GIB
 LLM_SLOTS_DEFAULT = 2
@@ -77,7 +78,8 @@ def read_llm(root: Section, folder: Path) -> Llm | None:
         folder: of the manifest; a path to a model file is relative to it.
     """
     node = root.node("llm")
-    if node is None or (isinstance(node, Scalar) and node.text in {"none", "false", "off", "no"}):
+    if node is None or isinstance(node, Scalar):
+        root.choice("llm", NO_LLM, NO_LLM[0])
         return None
     section = root.section("llm")
     if section is None:

@@ -251,7 +251,7 @@ class Section:
         node = self.node(key)
         if node is None:
             return None
-        return section_of(node, self.name(key), self.mistakes, self.key_place(key))
+        return self._below(node, self.name(key), self.key_place(key))
 
     def sections(self, key: str, what: str) -> list[tuple[Scalar, Section]]:
         """Read a table of named tables (services, agents, pools); ``name:`` with nothing behind it is an empty one."""
@@ -263,7 +263,7 @@ class Section:
             if problem := name_problem(name.text, NAME_CHARACTERS_MAX):
                 self.mistakes.add(f"{what} {problem[0]}", name.place, problem[1])
             node = Mapping((), name.place) if is_null(value) else value
-            inner = section_of(node, f"{self.name(key)}.{name.text}", self.mistakes, name.place)
+            inner = outer._below(node, f"{self.name(key)}.{name.text}", name.place, named=True)  # noqa: SLF001 its own kind
             if inner is not None:
                 found.append((name, inner))
         return found
@@ -274,6 +274,28 @@ class Section:
         if outer is None:
             return {}
         return {name: outer.text(name) for name in outer.written()}
+
+    def child(self, node: Mapping, where: str, place: Place | None = None, *, named: bool = False) -> Section:
+        """Make a section below this one.
+
+        Args:
+            node: its keys and values.
+            where: how the user would name it.
+            place: where it stands.
+            named: whether its own name is the user's, like that of a service.
+        """
+        del named  # of interest to those who watch
+        return Section(node, where, self.mistakes, place)
+
+    def _below(self, node: Node, where: str, place: Place, *, named: bool = False) -> Section | None:
+        """Make a section out of a node, or note that it is none."""
+        if isinstance(node, Mapping):
+            return self.child(node, where, place, named=named)
+        kind = "a list" if isinstance(node, Sequence) else f"the value {node.text!r}"
+        self.mistakes.add(
+            f"{where}: here are keys with values meant, not {kind}", node.place, "write key: value below it, indented"
+        )
+        return None
 
     def finish(self) -> None:
         """Report every key that nobody asked for."""
@@ -297,17 +319,6 @@ class Section:
             self.add(key, f"{text} is nothing", f"write more than zero, like {kind.example}")
             return None
         return value
-
-
-def section_of(node: Node, where: str, mistakes: Mistakes, place: Place) -> Section | None:
-    """Make a section out of a node, or note that it is none."""
-    if isinstance(node, Mapping):
-        return Section(node, where, mistakes, place)
-    kind = "a list" if isinstance(node, Sequence) else f"the value {node.text!r}"
-    mistakes.add(
-        f"{where}: here are keys with values meant, not {kind}", node.place, "write key: value below it, indented"
-    )
-    return None
 
 
 def name_problem(text: str, longest: int) -> tuple[str, str] | None:
