@@ -75,7 +75,7 @@ policies:
   retry: {attempts: 8, deadline: 5m}
 """
 SESSIONS = 4
-TARGETS = ("instance", "worker", "zygote", "broker", "gateway", "llm", "control", "sutazaid")
+TARGETS = ("instance", "worker", "zygote", "broker", "gateway", "llm", "control", "sutazaid", "guard")
 RECOVERY_S_MAX = 60.0
 
 
@@ -186,8 +186,10 @@ def victim(status: dict[str, Any], target: str, fleet: LiveFleet) -> int:
     if target == "instance":
         busy = [entry for entry in status["instances"] if entry["pid"]]
         return int(busy[0]["pid"]) if busy else 0
-    if target == "sutazaid":
+    if target in {"sutazaid", "guard"}:
         guard = int((Path(fleet.env["SUTAZAI_RUN_ROOT"]) / fleet.name / "guard.pid").read_text().split()[0])
+        if target == "guard":
+            return guard
         children = Path(f"/proc/{guard}/task/{guard}/children").read_text().split()
         named = [int(pid) for pid in children if b"guard.py" in Path(f"/proc/{pid}/cmdline").read_bytes()]
         return named[0] if named else 0

@@ -156,19 +156,54 @@ def test_connections_made_while_sutazaid_is_dead_are_answered(own: OwnSutazaid) 
     assert answers == [True] * 3
 
 
-def test_guard_killed_raises_unguarded_and_a_new_start_mends_it(own: OwnSutazaid) -> None:
-    """Without its guard sutazaid goes on, says so, repairs as before, and stops cleanly."""
-    own.up(own.plan(own.shell("a", "exec sleep 1000")))
-    guard, pid = own.guard_pid(), own.process("a")["pid"]
+def kill_both(own: OwnSutazaid) -> None:
+    """Kill guard and ``sutazaid`` so that neither can stand in for the other."""
+    sutazaid, guard = own.sutazaid_pid(), own.guard_pid()
+    os.kill(sutazaid, signal.SIGSTOP)
+    for victim in (guard, sutazaid):
+        os.kill(victim, signal.SIGKILL)
+        own.gone([victim])
+
+
+def kill_guard(own: OwnSutazaid) -> None:
+    """Kill the guard, and wait until its ``sutazaid`` has taken its place and another one has adopted all that runs."""
+    before, guard, sutazaid = own.status(), own.guard_pid(), own.sutazaid_pid()
     os.kill(guard, signal.SIGKILL)
-    status = own.until(lambda status: "Unguarded" in {each["name"] for each in status["conditions"]})
-    assert row(status, "a")["pid"] == pid
+    own.gone([guard])
+    status = own.until(lambda status: own.guard_pid() == sutazaid and status["state"] == "up")
+    assert own.sutazaid_pid() not in {guard, sutazaid}
+    assert [each["pid"] for each in status["processes"]] == [each["pid"] for each in before["processes"]]
+    assert "Unguarded" not in {each["name"] for each in status["conditions"]}
+
+
+def test_a_killed_guard_is_replaced_by_its_sutazaid(own: OwnSutazaid) -> None:
+    """No process, port or exit status is lost; the new guard does what the old one did; a second one, too."""
+    port = free_port()
+    own.up(own.plan(web(own, port), own.shell("a", "exec sleep 1000")))
+    kill_guard(own)
+    assert get(port) == own.process("web")["pid"]
+    pid = own.process("a")["pid"]
     os.kill(pid, signal.SIGKILL)
-    own.until(lambda status: row(status, "a")["restarts"] == 1 and row(status, "a")["ready"])
-    sutazaid = own.sutazaid_pid()
+    status = own.until(lambda status: row(status, "a")["restarts"] == 1 and row(status, "a")["ready"])
+    assert row(status, "a")["last_exit"] == "killed by SIGKILL", "the new guard reaps what the old sutazaid had started"
+    victim = own.sutazaid_pid()
+    os.kill(victim, signal.SIGKILL)
+    own.gone([victim])
+    own.until(lambda status: status["state"] == "up")
+    kill_guard(own)
+    assert get(port) == own.process("web")["pid"]
+    guard = own.guard_pid()
     assert own.ask("stop")["ok"] is True
-    own.gone([sutazaid])
+    own.gone([guard])
     assert not own.run.exists()
+
+
+def test_a_second_start_is_still_refused(own: OwnSutazaid) -> None:
+    """The fleet's lock goes with the process that takes the guard's place."""
+    plan = own.plan(own.shell("a", "exec sleep 1000"))
+    own.up(plan)
+    kill_guard(own)
+    assert own.start_again().returncode == 3
 
 
 def test_guard_and_sutazaid_killed_a_new_up_adopts(own: OwnSutazaid) -> None:
@@ -176,9 +211,7 @@ def test_guard_and_sutazaid_killed_a_new_up_adopts(own: OwnSutazaid) -> None:
     port = free_port()
     plan = own.plan(web(own, port))
     pid = row(own.up(plan), "web")["pid"]
-    for victim in (own.guard_pid(), own.sutazaid_pid()):
-        os.kill(victim, signal.SIGKILL)
-        own.gone([victim])
+    kill_both(own)
     assert get(port) == pid
     status = own.up(plan)
     assert row(status, "web")["pid"] == pid
@@ -205,9 +238,7 @@ def test_down_without_a_living_sutazaid_ends_what_is_left(own: OwnSutazaid) -> N
     """Guard and sutazaid are dead: a start with --down adopts what is left, stops it, and ends."""
     plan = own.plan(own.shell("left", "exec sleep 1000"))
     pid = row(own.up(plan), "left")["pid"]
-    for victim in (own.guard_pid(), own.sutazaid_pid()):
-        os.kill(victim, signal.SIGKILL)
-        own.gone([victim])
+    kill_both(own)
     assert own.start(plan, "--down", "--foreground").returncode == 0
     own.gone([pid])
     assert not own.run.exists()

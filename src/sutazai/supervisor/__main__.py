@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 
 from sutazai.errors import ConfigError, SutazaiError
 from sutazai.host import process
-from sutazai.supervisor import guard
 from sutazai.supervisor.facts import Wish
+from sutazai.supervisor.guarding import exec_guard
 from sutazai.supervisor.run import EXIT_REFUSED, STARTED, checked
 
 if TYPE_CHECKING:
@@ -116,12 +116,7 @@ def _close_all_but(kept: set[int]) -> None:
 def _become_guard(plan: PlanFile, plan_path: Path, lock: int, announce_fd: int) -> None:
     """Replace this process, with all that it has imported, by the small guard; never returns."""
     process.set_child_subreaper()  # survives the exec
-    for fd in (lock, announce_fd):
-        if fd >= 0:
-            os.set_inheritable(fd, True)  # noqa: FBT003 the call takes no keyword
-    pid_file = Path(plan.run_dir) / "guard.pid"
-    arguments = [str(plan_path), str(pid_file), str(lock), str(announce_fd)]
-    os.execv(sys.executable, [sys.executable, "-I", "-S", guard.__file__, *arguments])  # noqa: S606 no shell is wanted
+    exec_guard(plan_path, Path(plan.run_dir) / "guard.pid", (lock, announce_fd), {})
 
 
 if __name__ == "__main__":

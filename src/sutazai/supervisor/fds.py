@@ -51,6 +51,17 @@ def receive(channel_end: socket.socket) -> tuple[list[str], int] | None:
     return data.decode().split(" "), fd
 
 
+def write_kept(sockets: dict[str, int]) -> str:
+    """Write names and descriptors as one argument of a program."""
+    return "\n".join(f"{fd} {name}" for name, fd in sockets.items())
+
+
+def read_kept(text: str) -> dict[str, int]:
+    """Read what ``write_kept`` wrote."""
+    lines = [line.partition(" ") for line in text.split("\n") if line]
+    return {name: int(fd) for fd, _, name in lines}
+
+
 class FdStore:
     """``sutazaid``'s side: listening sockets by name, each with a copy at the guard."""
 
@@ -92,6 +103,12 @@ class FdStore:
         """Tell the guard that start-up is over: from now on an abnormal end is repaired by a restart."""
         if self._channel is not None:
             send(self._channel, "up")
+
+    def inheritable(self) -> dict[str, int]:
+        """Let the next program in this process have all sockets; gives their descriptors by name."""
+        for listening in self._sockets.values():
+            listening.set_inheritable(True)
+        return {name: listening.fileno() for name, listening in self._sockets.items()}
 
     def unguarded(self) -> None:
         """The guard is gone: keep the sockets here only."""

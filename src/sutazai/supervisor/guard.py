@@ -4,8 +4,10 @@ The guard is the parent of ``sutazaid``. It restarts it with backoff when it end
 sockets meanwhile (``fds``), inherits and reaps its orphans, and tells the next ``sutazaid`` how they ended. It knows
 nothing about plans, stages or cgroups.
 
-It runs as a script (``python -I -S guard.py PLAN PID_FILE LOCK_FD ANNOUNCE_FD``) and imports next to nothing: 3 MB. A
-guard that had ``sutazaid``'s modules would cost 10 MB, because reference counts unshare what a fork shares (measured).
+It runs as a script (``python -I -S guard.py PLAN PID_FILE LOCK_FD ANNOUNCE_FD [KEPT]``) and imports next to nothing:
+3 MB. A guard that had ``sutazaid``'s modules would cost 10 MB, because reference counts unshare what a fork shares
+(measured). A ``sutazaid`` whose guard was killed becomes the guard itself, by this script and with its own sockets
+(``KEPT``): what it had started stays its child, and the ``sutazaid`` that it starts adopts all of it.
 """
 
 from __future__ import annotations
@@ -35,15 +37,15 @@ INTERNAL_EXIT = 70
 class Guard:
     """Keeps one ``sutazaid`` running until it ends by itself with 0."""
 
-    def __init__(self, plan_path: str, pid_file: str, announce_fd: int) -> None:
+    def __init__(self, plan_path: str, pid_file: str, fds_given: tuple[int, int], kept: dict[str, int]) -> None:
         self._plan_path = plan_path
         self._pid_file = pid_file
-        self._announce_fd = announce_fd
-        self._store: dict[str, int] = {}
+        self._lock_fd, self._announce_fd = fds_given
+        self._store = kept
         self._statuses: list[tuple[int, int]] = []
         self._pid = 0
         self._exit_code: int | None = None
-        self._was_up = False
+        self._was_up = bool(kept)
         self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._channel: socket.socket | None = None
 
@@ -100,7 +102,7 @@ class Guard:
             os.close(self._wake_write)
             from sutazai.supervisor.run import run
 
-            code = run(self._plan_path, theirs, self._store, self._announce_fd)
+            code = run(self._plan_path, theirs, self._store, (self._lock_fd, self._announce_fd))
         except BaseException:  # noqa: BLE001 it must end here, whatever it was
             import traceback
 
@@ -193,13 +195,14 @@ def say(text: str) -> None:
 
 def main(arguments: list[str]) -> int:
     """Run the guard; ``__main__`` has checked the plan, made the folders and taken the lock."""
-    plan_path, pid_file, lock_fd, announce_fd = arguments
-    for fd in (int(lock_fd), int(announce_fd)):
+    plan_path, pid_file, lock_fd, announce_fd = arguments[:4]
+    kept = fds.read_kept(arguments[4]) if arguments[4:] else {}
+    for fd in (int(lock_fd), int(announce_fd), *kept.values()):
         if fd >= 0:
             os.set_inheritable(fd, False)  # noqa: FBT003 the call takes no keyword
     with open("/proc/self/comm", "w") as name:  # noqa: PTH123 pathlib costs half a megabyte
         name.write("sutazaid-guard")
-    return Guard(plan_path, pid_file, int(announce_fd)).run()
+    return Guard(plan_path, pid_file, (int(lock_fd), int(announce_fd)), kept).run()
 
 
 if __name__ == "__main__":

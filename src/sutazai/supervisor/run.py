@@ -50,25 +50,27 @@ def _raise_descriptor_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(wanted, spawn.DESCRIPTORS[0]), hard))
 
 
-def run(plan_path: str, channel: socket.socket, inherited: dict[str, int], announce_fd: int) -> int:
+def run(plan_path: str, channel: socket.socket, inherited: dict[str, int], fds_given: tuple[int, int]) -> int:
     """Run one ``sutazaid`` in this process.
 
     Args:
         plan_path: the plan file.
         channel: to the guard.
         inherited: listening sockets by name.
-        announce_fd: where the caller of the first start waits for ``started`` or a reason; -1 for nobody.
+        fds_given: the fleet's lock, and where the caller of the first start waits for ``started`` or a reason; -1 for
+            none.
 
     Returns:
         The exit code: 0 after a stop, 78 for a refused plan.
     """
+    lock_fd, announce_fd = fds_given
     process.set_child_subreaper()
     _raise_descriptor_limit()
     process.set_name("sutazaid")
     faulthandler.register(signal.SIGUSR2)  # where it is, into its log: for a sutazaid that does not answer
     try:
         path = Path(plan_path)
-        supervisor = Supervisor(checked(path), path, FdStore(channel, inherited))
+        supervisor = Supervisor(checked(path), path, FdStore(channel, inherited), lock_fd)
         supervisor.start()
     except SutazaiError as error:
         say(str(error), "error")

@@ -23,6 +23,7 @@ from sutazai.supervisor.contract import PlanFile
 from sutazai.supervisor.drain import Drain
 from sutazai.supervisor.facts import Facts, Wish, boot_id
 from sutazai.supervisor.gate import Gate
+from sutazai.supervisor.guarding import replace_guard
 from sutazai.supervisor.health import Doctor
 from sutazai.supervisor.instances import Instances, InstanceTools
 from sutazai.supervisor.journal import say
@@ -53,11 +54,12 @@ DESTROY_TRIES = 50
 class Supervisor:
     """One running fleet."""
 
-    def __init__(self, plan: PlanFile, plan_path: Path, store: FdStore) -> None:
+    def __init__(self, plan: PlanFile, plan_path: Path, store: FdStore, lock_fd: int = -1) -> None:
         state = Path(plan.state_dir)
         self._plan = plan
         self._plan_path = plan_path
         self._store = store
+        self._lock_fd = lock_fd
         self._facts_path = state / "adopt.json"
         self._wish = Wish(state / "wish.json")
         self._since_wall_ms = 0
@@ -166,10 +168,22 @@ class Supervisor:
                 self.loop.unwatch(channel.fileno())
                 self._store.unguarded()
                 self._alarms.raise_("Unguarded", self._plan.fleet, "the guard of sutazaid has ended")
+                self.loop.after(0, self._become_guard)
             elif packet[0][:1] == ["reaped"]:
                 self._reaper.told(int(packet[0][1]), int(packet[0][2]))
 
         self.loop.watch(channel.fileno(), READ, on_packet)
+
+    def _become_guard(self) -> None:
+        """Take the dead guard's place, in this process: the next ``sutazaid`` is its child, and adopts what runs."""
+        self._save()
+        say("the guard was killed: this process takes its place")
+        pid_file = Path(self._plan.run_dir) / "guard.pid"
+        try:
+            replace_guard(self._plan_path, pid_file, self._lock_fd, self._store)
+        except OSError as error:
+            text = f"the guard of sutazaid has ended, and cannot be started: {error}"
+            self._alarms.raise_("Unguarded", self._plan.fleet, text)
 
     # Going on
 

@@ -86,7 +86,7 @@ _TABLE = (
         "warning",
         "sutazaid runs without its guard",
         "When sutazaid dies now, nothing starts it again; running work goes on.",
-        "run `sutazai up` again, or start the fleet by a system service",
+        "sutazaid takes the guard's place by itself; where it says that it cannot, mend what it names",
     ),
     # Memory
     Kind(
