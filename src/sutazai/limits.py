@@ -74,6 +74,10 @@ WAITS_PER_CONNECTION_MAX = 4_096
 CONNECTIONS_MAX = 4_096
 EXIT_WAIT_MS = 500  # a closed socket waits so long for the word whose fault it was
 CANCEL_GRACE_MS = 2_000
+ACT_MS_MAX = 4_000  # sutazaid answers an act by then; what is not done is said
+ACT_WAIT_MS = 6_000  # then the broker gives the answer up
+ACT_PATIENCE_MS = 30_000  # so long an instance asks again while broker or sutazaid is away
+ACTS_PENDING_MAX = 64
 TICKET_WAIT_MS = 5_000  # an instance may say hello before its ticket is known
 STORE_BALLAST_BYTES = 32 * MIB
 
@@ -94,6 +98,7 @@ INSTANCE_UIDS_MAX = 128
 def _check() -> None:
     relations = {
         "a lease outlives three missed heartbeats": HEARTBEAT_MS * 3 < LEASE_MS,
+        "an act is answered before its turn's silence counts": ACT_MS_MAX < ACT_WAIT_MS < LEASE_MS - HEARTBEAT_MS,
         "a reattaching instance is waited for less than a lease": REATTACH_GRACE_MS < LEASE_MS,
         "a body fits a task": BODY_BYTES_MAX <= TASK_INPUT_BYTES_MAX,
         "a result fits a frame": TASK_RESULT_BYTES_MAX < FRAME_BYTES_MAX,

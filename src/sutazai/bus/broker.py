@@ -269,6 +269,8 @@ class Broker:
         if up:
             self.demand.linked()
             self.look_for_demand()
+        else:
+            self.instances.acts.lost()
 
     def told(self, push: dict[str, Any]) -> None:
         """``sutazaid`` says something."""
@@ -290,6 +292,8 @@ class Broker:
         elif kind == "room":
             self.demand.room(push["agent"])
             self.look_for_demand()
+        elif kind == "rest":
+            self.instances.rest(list(push["tickets"]))
         elif kind == "drain":
             self.drain()
 
@@ -311,6 +315,10 @@ class Broker:
         if not self.leases.supervised:
             return
         self.demand.look(self.store.counts, self.instances.free(), self.clock.now_ms())
+
+    def ask(self, request: dict[str, Any], answered: Callable[[dict[str, Any]], None]) -> bool:
+        """Ask ``sutazaid``; whether it was there to be asked."""
+        return self._supervisor(request, answered)
 
     def end_instance(self, ticket: str, reason: str) -> None:
         """Ask ``sutazaid`` to kill an instance."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sutazai.bus import messages
+from sutazai.bus.acts import ActDesk
 from sutazai.bus.clients import new_task
 from sutazai.bus.sessions import Instance
 from sutazai.bus.watch import error_message
@@ -56,10 +57,12 @@ class InstanceDesk:
         self._unseen: dict[str, int] = {}
         self._pending: list[Session] = []
         self._opened = 0
+        self.acts = ActDesk(broker)
         self._handlers: dict[str, Callable[[Session, Instance, Any], None]] = {
             "pull": self._pull,
             "heartbeat": self._heartbeat,
             "commit": self._commit,
+            "act": self.acts.act,
             "hibernate": self._hibernate,
         }
 
@@ -171,6 +174,23 @@ class InstanceDesk:
             numbers[1] += 1
         return found
 
+    def resting(self) -> list[str]:
+        """Tickets of the instances that have no turn and would get none now."""
+        counts = self._broker.store.counts
+        return [
+            instance.ticket
+            for instance in self.by_ticket.values()
+            if instance.lease is None and not instance.claiming and not instance.leaving
+            and counts.of(instance.agent).ready <= 0
+        ]  # fmt: skip
+
+    def rest(self, tickets: list[str]) -> None:
+        """Ask these to hibernate now, by their usual way: each asks whether it may, so that no task is lost."""
+        idle = set(self.resting())
+        for ticket in tickets:
+            if ticket in idle:
+                self.by_ticket[ticket].push({"t": "rest"})
+
     def _retry(self, session: Session) -> None:
         if session.hello is None:
             return
@@ -192,6 +212,7 @@ class InstanceDesk:
         for ticket in [ticket for ticket, until_ms in self._coming.items() if until_ms <= now_ms]:
             del self._coming[ticket]
         self._end_strangers(now_ms)
+        self.acts.tick(now_ms)
 
     def _end_strangers(self, now_ms: int) -> None:
         """An instance that holds a ticket and never asks for work (its import hangs) would block its agent for ever."""

@@ -130,6 +130,16 @@ class Heartbeat(Struct, frozen=True):
     progress: Progress | None = None
 
 
+class Act(Struct, frozen=True):
+    """Do something to the fleet."""
+
+    task: Key
+    fence: Count
+    action: Key
+    arguments: dict[str, Any] = {}
+    id: RequestId = None
+
+
 class FailureSpec(Struct, frozen=True):
     """Why a turn failed."""
 
@@ -180,6 +190,7 @@ INSTANCE_MESSAGES: dict[str, type[Struct]] = {
     "pull": Plain,
     "heartbeat": Heartbeat,
     "commit": Commit,
+    "act": Act,
     "hibernate": Plain,
 }
 

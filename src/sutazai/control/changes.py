@@ -33,6 +33,7 @@ class Seen:
         dead: dead letters by agent.
         up: whether each source answered.
         supervisor_pid: of the ``sutazaid`` that answered last.
+        acts: what agents did to the fleet, as ``sutazaid`` remembers it, by number.
     """
 
     since_wall_ms: int = 0
@@ -44,6 +45,7 @@ class Seen:
     dead: dict[str, int] = field(default_factory=dict)
     up: dict[str, bool] = field(default_factory=dict)
     supervisor_pid: int = 0
+    acts: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """For the file."""
@@ -96,6 +98,7 @@ def look(snapshot: Snapshot, conditions: list[dict[str, Any]], before: Seen) -> 
         dead=dead,
         up=up,
         supervisor_pid=snapshot.supervisor_pid or before.supervisor_pid,
+        acts={str(act.get("id")): dict(act) for act in status.get("acts") or ()},
     )
 
 
@@ -127,6 +130,7 @@ def events_between(before: Seen, after: Seen, at_wall_ms: int, before_wall_ms: i
         for name in before.processes.keys() - after.processes.keys():
             say("process-removed", name, f"{name} is no longer part of the plan")
     _instances(before.instances if same_run else {}, after.instances, say)
+    _acts(before.acts, after.acts, say)
     _conditions(before, after, at_wall_ms if same_run else before_wall_ms or at_wall_ms, say)
     for agent, count in after.dead.items():
         if count > (known := before.dead.get(agent, 0)):
@@ -175,6 +179,14 @@ def _instances(before: dict[str, dict[str, Any]], after: dict[str, dict[str, Any
         if now["oom_kills"] > (known["oom_kills"] if known else 0):
             text = f"a part of an instance of {now['agent']} was killed at its memory limit"
             say("oom-killed", now["agent"], text, ticket=ticket, oom_kills=now["oom_kills"])
+
+
+def _acts(before: dict[str, dict[str, Any]], after: dict[str, dict[str, Any]], say: Any) -> None:
+    for number, act in after.items():
+        if number not in before:
+            text = f"{act.get('action')} for {act.get('agent') or 'a person'}: {act.get('text')}"
+            data = {key: act.get(key) for key in ("id", "action", "agent", "task", "numbers")}
+            say("acted", str(act.get("subject") or "fleet"), text, **data)
 
 
 def _conditions(before: Seen, after: Seen, ended_wall_ms: int, say: Any) -> None:

@@ -222,6 +222,7 @@ def _agent(row: planner.AgentRow, sources: Sources) -> Agent:
         attempts_max=agent.attempts_max,
         deadline_ms=agent.deadline_ms,
         upstream=_upstream(agent, upstream, sources) if upstream else {},
+        powers=list(agent.powers),
     )
 
 

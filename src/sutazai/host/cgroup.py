@@ -62,6 +62,19 @@ class Missing:
     why: str
 
 
+@dataclass(frozen=True, slots=True)
+class Reclaimed:
+    """What became of a request for page cache.
+
+    Attributes:
+        memory_bytes: of the group, afterwards.
+        why: it is not possible here; empty when the kernel did what it could.
+    """
+
+    memory_bytes: int
+    why: str = ""
+
+
 class LimitsLike(Protocol):
     """Anything with the five limits, like ``supervisor.contract.Limits``."""
 
@@ -169,6 +182,21 @@ class Groups(Protocol):
 
     def exists(self, path: str) -> bool:
         """Whether the group is there."""
+        ...
+
+    def reclaim(self, path: str, want_bytes: int, until_s: float) -> Reclaimed:
+        """Give back page cache of a group, and nothing else: no limit is touched and nothing is swapped out.
+
+        Blocks, on v1 for as long as the kernel takes: call it in a thread. Uses no descriptor that others use.
+
+        Args:
+            path: of the group.
+            want_bytes: enough when so much was given back; v1 knows only all.
+            until_s: monotonic time after which no further part is asked for.
+
+        Returns:
+            What the group uses afterwards. That the kernel gave back less than was asked for is no failure.
+        """
         ...
 
     def freeze(self, path: str) -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal
 
 from sutazai.errors import HostError
 from sutazai.host import cpus, procfs
-from sutazai.host.cgroup import NO_LIMITS, LimitsLike, Missing, Usage
+from sutazai.host.cgroup import NO_LIMITS, LimitsLike, Missing, Reclaimed, Usage
 from sutazai.host.cgroup_files import check_path
 
 if TYPE_CHECKING:
@@ -157,6 +157,10 @@ class NoGroups:
     def exists(self, path: str) -> bool:
         """See ``Groups.exists``."""
         return path in self._members
+
+    def reclaim(self, path: str, want_bytes: int, until_s: float) -> Reclaimed:  # noqa: ARG002 nothing can be done
+        """See ``Groups.reclaim``: there is no group whose cache could be given back."""
+        return Reclaimed(self.usage(path).memory_bytes, _NO_GROUPS)
 
     def freeze(self, path: str) -> None:
         """See ``Groups.freeze``."""

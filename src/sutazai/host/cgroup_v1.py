@@ -13,8 +13,8 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
-from sutazai.host.cgroup import LimitsLike, Missing, Usage
-from sutazai.host.cgroup_files import check_path, number, table
+from sutazai.host.cgroup import LimitsLike, Missing, Reclaimed, Usage
+from sutazai.host.cgroup_files import check_path, number, refusal, table
 from sutazai.host.cgroup_tree import CPU_PERIOD_USEC, GroupTree, quota_usec
 from sutazai.units import MIB
 
@@ -209,6 +209,31 @@ class GroupsV1(GroupTree):
             populated=self._is_populated(path),
             limit_hits=number(read(memory, "memory.failcnt")),
         )
+
+    def reclaim(self, path: str, want_bytes: int, until_s: float) -> Reclaimed:  # noqa: ARG002 v1 knows only all, at once
+        """See ``Groups.reclaim``: ``memory.force_empty``, with swapping switched off for that time."""
+        check_path(path)
+        root = self._roots.get("memory")
+        if root is None:
+            return Reclaimed(0, "no cgroup v1 tree of the controller memory")
+        why = self._force_empty(root / path) if (root / path).is_dir() else "its group has ended"
+        return Reclaimed(number(self._files.read(root / path, "memory.usage_in_bytes")), why)
+
+    def _force_empty(self, folder: Path) -> str:
+        before = self._files.read(folder, "memory.swappiness")
+        try:
+            self._files.write(folder, "memory.swappiness", "0")
+        except OSError as error:
+            return f"memory could be swapped out, which memory.swappiness cannot forbid: {refusal(error)}"
+        try:
+            self._files.write(folder, "memory.force_empty", "0")
+        except OSError as error:
+            if error.errno not in {errno.EBUSY, errno.EINTR, errno.EAGAIN}:  # less than all is no failure
+                return f"memory.force_empty: {refusal(error)}"
+        finally:
+            with suppress(OSError):  # the group may have ended meanwhile
+                self._files.write(folder, "memory.swappiness", before or "60")
+        return ""
 
     def _folder(self, controller: str, path: str) -> str:
         root = self._roots.get(controller)

@@ -7,20 +7,24 @@ every parent's ``cgroup.subtree_control``.
 
 from __future__ import annotations
 
+import errno
+import time
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
-from sutazai.host.cgroup import LimitsLike, Missing, Usage
+from sutazai.host.cgroup import LimitsLike, Missing, Reclaimed, Usage
 from sutazai.host.cgroup_detect import V2_CONTROLLERS, leaf_name
-from sutazai.host.cgroup_files import check_path, number, table
+from sutazai.host.cgroup_files import check_path, number, refusal, table
 from sutazai.host.cgroup_tree import CPU_PERIOD_USEC, GroupTree, quota_usec
+from sutazai.units import MIB
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from sutazai.host.cgroup_detect import Place
 
+RECLAIM_PART_BYTES = 64 * MIB
 _LIMITS_OF = {"memory": ("memory",), "cpu": ("cpu_quota", "cpu_weight"), "cpuset": ("cpuset",), "pids": ("pids",)}
 
 
@@ -151,6 +155,31 @@ class GroupsV2(GroupTree):
             populated="populated 1" in read(folder, "cgroup.events"),
             limit_hits=events.get("oom", 0),
         )
+
+    def reclaim(self, path: str, want_bytes: int, until_s: float) -> Reclaimed:
+        """See ``Groups.reclaim``: ``memory.reclaim`` in parts, of files only."""
+        check_path(path)
+        folder = self._main(path)
+        why = self._drop_files(folder, want_bytes, until_s) if folder.is_dir() else "its group has ended"
+        return Reclaimed(number(self._files.read(folder, "memory.current")), why)
+
+    def _drop_files(self, folder: Path, left: int, until_s: float) -> str:
+        only_files = " swappiness=0"
+        while left > 0 and time.monotonic() < until_s:
+            part = min(left, RECLAIM_PART_BYTES)
+            try:
+                self._files.write(folder, "memory.reclaim", f"{part}{only_files}")
+            except OSError as error:
+                if error.errno == errno.EAGAIN:  # less than asked for: there is no more
+                    return ""
+                if error.errno != errno.EINVAL or not only_files:
+                    return f"memory.reclaim: {refusal(error)}"
+                if self._files.read(folder, "memory.swap.max") not in {"0", ""}:
+                    return "memory could be swapped out: this kernel's memory.reclaim cannot spare it (Linux 6.9 can)"
+                only_files = ""
+                continue
+            left -= part
+        return ""
 
     def _is_populated(self, path: str) -> bool:
         return "populated 1" in self._files.read(self._main(path), "cgroup.events")

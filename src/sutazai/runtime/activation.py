@@ -14,7 +14,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sutazai.errors import FencedError, ProtocolError, RefusedError, StorageFullError, UnavailableError
+from sutazai.errors import (
+    FencedError,
+    NonRetryableError,
+    ProtocolError,
+    RefusedError,
+    StorageFullError,
+    UnavailableError,
+)
+from sutazai.limits import ACT_PATIENCE_MS, ACT_WAIT_MS
 from sutazai.runtime.broker_link import BrokerLink, Identity
 from sutazai.runtime.context import Context, Surroundings
 from sutazai.runtime.execute import TurnCancelledError, describe_error, execute
@@ -23,6 +31,7 @@ from sutazai.runtime.running import SkillRunner
 from sutazai.runtime.turn import Commit, Turn, read_turn
 from sutazai.runtime.watch import DEADLINE, Watcher
 from sutazai.wire.messages import LEASED, OUTCOME_CHECKPOINT, OUTCOME_FAILED
+from sutazai.wire.transport import backoff_s
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,6 +46,7 @@ _COMMIT_GRACE_S = 2.0
 _FULL_PAUSE_S = 0.5
 _LEAVE_TIMEOUT_S = 2.0
 _LAST_LOOK_S = 0.1
+_ACT_PAUSE_S = 0.05
 _KEEP_MS_MIN = 50  # it was woken for a task: the broker gets the time to hand it over
 _PROTOCOL_ERRORS_MAX = 3
 PARENT_SIGNAL = signal.SIGUSR1
@@ -96,7 +106,7 @@ class Instance:
         while not self._watcher.drain:
             try:
                 message = self._next()
-                if message is None:
+                if message is None or message["t"] == "rest":
                     if self._may_leave():
                         return 0
                     self._link.send({"t": "pull"})  # there is work: the credit may have been lost with a stopped turn
@@ -210,6 +220,7 @@ class Instance:
             is_cancelled=self._watcher.is_stopping,
             on_progress=self._watcher.progressed,
             on_checkpoint=lambda context: self._checkpoint(turn, context),
+            on_act=lambda _, action, arguments: self._act(turn, action, arguments),
         )
         context = Context(turn, around)
         self._watcher.begin(turn, context)
@@ -253,6 +264,28 @@ class Instance:
             raise TurnCancelledError(f"its checkpoint was refused: the task is {reply['status']}")
         next_version = context.state_version + (1 if state is not None else 0)
         return int(reply.get("state_version", next_version))
+
+    def _act(self, turn: Turn, action: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Ask the broker until it answers; asking twice is harmless, and a cancelled turn hears of it afterwards."""
+        message = {"t": "act", "task": turn.task.id, "fence": turn.fence, "action": action, "arguments": arguments}
+        give_up_s = min(turn.deadline_s, time.monotonic() + ACT_PATIENCE_MS / 1_000)
+        with self._watcher.paused():
+            for wait_s in backoff_s(_ACT_PAUSE_S, 1.0):
+                try:
+                    done: dict[str, Any] = self._link.request(message, ACT_WAIT_MS / 1_000 + 1)["done"]
+                except FencedError as error:
+                    raise TurnCancelledError("lease") from error
+                except RefusedError as error:
+                    raise NonRetryableError(str(error)) from error
+                except UnavailableError:
+                    if time.monotonic() + wait_s > give_up_s:
+                        raise
+                    time.sleep(wait_s)
+                    if not self._link.connected:
+                        self._link.connect_until(turn.held, give_up_s)
+                else:
+                    return done
+        raise UnavailableError("the fleet cannot be asked now")
 
     def _commit(self, turn: Turn, commit: Commit, state_version: int, *, pull: bool) -> None:
         try:

@@ -76,6 +76,7 @@ class Surroundings:
         is_cancelled: whether the turn should stop.
         on_progress: called when there is new progress.
         on_checkpoint: commits what was done so far; gives the state's new version.
+        on_act: asks the fleet for an action with these arguments; gives what was done.
     """
 
     settings: dict[str, Any] = field(default_factory=dict)
@@ -86,6 +87,7 @@ class Surroundings:
     is_cancelled: Callable[[], bool] = lambda: False
     on_progress: Callable[[], None] = lambda: None
     on_checkpoint: Callable[[Context], int] | None = None
+    on_act: Callable[[Context, str, dict[str, Any]], dict[str, Any]] | None = None
 
 
 class Context:
@@ -223,6 +225,27 @@ class Context:
         self._state_before = _encoded(self._state)
         self.emitted.clear()
         self._counts.clear()
+
+    def act(self, action: str, **arguments: Any) -> dict[str, Any]:
+        """Do something to the fleet; the agent's manifest must name the action in ``powers``.
+
+        It is done at once, not with the commit, and again when the turn is executed again: actions are idempotent.
+        Waits for some seconds at most; only in the thread that runs the skill.
+
+        Args:
+            action: ``reclaim``, ``resize``: see ``docs/reference/runtime-api.md``.
+            **arguments: of the action. ``dry_run`` is true unless it is said otherwise.
+
+        Returns:
+            What was done, or would be.
+
+        Raises:
+            NonRetryableError: the agent has not this power, an argument is wrong, or it was refused; the text says why.
+            UnavailableError: broker or ``sutazaid`` was away for longer than ``ACT_PATIENCE_MS``.
+        """
+        if self._around.on_act is None:
+            raise NonRetryableError("there is no fleet here to act on")
+        return self._around.on_act(self, action, arguments)
 
     def changed_state(self) -> dict[str, Any] | None:
         """Give the state as JSON when it is another than at the turn's start, else ``None``.

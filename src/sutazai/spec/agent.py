@@ -16,6 +16,7 @@ from sutazai.limits import DEADLINE_MS_DEFAULT
 from sutazai.spec.http_agent import read_http
 from sutazai.spec.model import Agent, Policies, Pool, Share
 from sutazai.spec.places import Mapping, Mistakes, Place, Scalar, Sequence
+from sutazai.spec.powers import asked, granted
 from sutazai.spec.section import Section, is_null, name_problem, near, plain
 from sutazai.spec.service import PORT_MAX, is_planned, read_share
 from sutazai.spec.toml import read_toml
@@ -213,7 +214,7 @@ def _read_folder(
     name = Scalar(section.identifier("name", required=True), Place(str(path)))
     draft = replace(
         _nameless(name), module=str(folder), origin=origin, version=section.text("version", "0"),
-        description=section.text("description"), port=_port(section), pool=pool,
+        description=section.text("description"), port=_port(section), pool=pool, powers=asked(section),
     )  # fmt: skip
     agent = _common(section, draft, context, unknown_too=True)
     if not agent.description:
@@ -228,7 +229,8 @@ def _overrides(section: Section, base: Agent, context: AgentContext) -> Agent:
     section.has("http")
     pool = section.choice("pool", AGENT_POOLS, base.pool)
     port = _port(section) or base.port
-    return _common(section, replace(base, pool=pool, port=port), context, unknown_too=True)
+    draft = replace(base, pool=pool, port=port, powers=granted(section, base))
+    return _common(section, draft, context, unknown_too=True)
 
 
 def _common(section: Section, base: Agent, context: AgentContext, *, unknown_too: bool) -> Agent:

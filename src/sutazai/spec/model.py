@@ -250,6 +250,7 @@ class Agent:
         settings: handed to its code.
         attempts_max: own failures until a task is dead.
         deadline_ms: of a task that names none.
+        powers: names out of ``powers.POWERS`` that it asked for and was granted.
         place: of its name in the fleet's manifest.
         http: the server behind it, for one that is no Python module.
         runtime: ``py``; a planned one may also be of ``node`` or ``go``.
@@ -272,6 +273,7 @@ class Agent:
     settings: dict[str, Any]
     attempts_max: int
     deadline_ms: int
+    powers: tuple[str, ...] = ()
     place: Place = NOWHERE
     http: HttpAgent | None = None
     runtime: str = "py"

@@ -211,6 +211,7 @@ class Agent:
         attempts_max: own failures until a task is dead.
         deadline_ms: of a task that names none.
         upstream: the HTTP server behind it: ``{url, service, skills: {name: {method, path, query}}}``; empty for code.
+        powers: what its instances may ask ``sutazaid`` to do, see ``powers.POWERS``.
     """
 
     name: str
@@ -228,6 +229,7 @@ class Agent:
     attempts_max: int = 4
     deadline_ms: int = 600_000
     upstream: dict[str, Any] = field(default_factory=dict)
+    powers: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

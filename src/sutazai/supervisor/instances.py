@@ -117,6 +117,11 @@ class Instances:
         self.spares.set_agents(agents)
 
     @property
+    def agents(self) -> dict[str, Agent]:
+        """The plan's agents by name."""
+        return self._agents
+
+    @property
     def stopping(self) -> bool:
         """Whether the fleet ends: no instance is started any more."""
         return self._stopping

@@ -53,10 +53,18 @@ class Fleet(Protocol):
         ...
 
 
+class Levers(Protocol):
+    """What agents with a power may do; each method has the power's name."""
+
+    def reclaim(self, request: Request) -> None:
+        """Give memory back."""
+        ...
+
+
 class Operations:
     """The table of operations."""
 
-    def __init__(self, fleet: Fleet, parts: Parts, workers: Workers, server: LineServer) -> None:
+    def __init__(self, fleet: Fleet, parts: Parts, workers: Workers, server: LineServer, levers: Levers) -> None:
         self._server = server
         self._fleet = fleet
         self._workers = workers
@@ -76,6 +84,7 @@ class Operations:
             "stop": self._stop,
             "plan": self._plan,
             "kill": self._kill,
+            "reclaim": levers.reclaim,
             "register": workers.register,
             "forked": instances.forked,
             "fork-failed": instances.fork_failed,

@@ -16,6 +16,7 @@ from sutazai.errors import ConfigError, RefusedError
 from sutazai.host.cgroup import detect_groups
 from sutazai.limits import TICK_MS
 from sutazai.supervisor import fds, spares, status
+from sutazai.supervisor.acts import ActLog
 from sutazai.supervisor.adopt import adopt
 from sutazai.supervisor.alarms import Alarms
 from sutazai.supervisor.cells import Cells
@@ -35,6 +36,7 @@ from sutazai.supervisor.logs import LogKeeper
 from sutazai.supervisor.loop import READ, Loop
 from sutazai.supervisor.ops import Operations
 from sutazai.supervisor.reaper import Reaper
+from sutazai.supervisor.reclaim import Reclaimer
 from sutazai.supervisor.sample import Sampler
 from sutazai.supervisor.slots import Slots, Tokens
 from sutazai.supervisor.swap import Rollout, checked, diff
@@ -105,7 +107,9 @@ class Supervisor:
         parts = status.Parts(self._cells, self._gate, self._keeper, self._instances, self._alarms)
         self._parts = parts
         self._watch = Watch(self.loop, parts, self._sampler, self._server)
-        self._operations = Operations(self, parts, self._workers, self._server)
+        self._acts = ActLog(self.loop.clock)
+        reclaimer = Reclaimer(self.loop, parts, self._server, self._acts)
+        self._operations = Operations(self, parts, self._workers, self._server, reclaimer)
 
     # Start
 
@@ -244,6 +248,7 @@ class Supervisor:
             "manifest": self._plan.manifest,
             **status.report(self._plan, self._parts, self._sampler),
             "queues": self._watch.queues,
+            "acts": self._acts.to_json(),
         }
 
     def change_plan(self, path: Path) -> dict[str, Any]:

@@ -33,6 +33,7 @@ EventKind = Literal[
     "condition-cleared",
     "plan-swapped",
     "fleet-state",
+    "acted",
     "task-dead",
     "source-lost",
     "source-back",

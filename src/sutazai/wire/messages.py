@@ -134,6 +134,13 @@ TABLE: tuple[Kind, ...] = (
         ("committed",),
         "end of a turn, as a whole or not at all; sent again with the same token it is answered the same",
     ),
+    Kind(
+        "act",
+        _INSTANCE,
+        {"id": "int", "task": "str", "fence": "int", "action": "str", "arguments?": "object"},
+        ("acted",),
+        "do something to the fleet; the agent needs the power of that name",
+    ),
     Kind("hibernate", _INSTANCE, {"id": "int"}, ("bye", "stay"), "idle for its keep time: may it exit?"),
     Kind(
         "turn",
@@ -157,6 +164,8 @@ TABLE: tuple[Kind, ...] = (
         "the lease was prolonged, or is lost (ok false), or the turn is to be given up (cancel true)",
     ),
     Kind("committed", _BROKER, {"re": "int", "status": "str", "state_version?": "int"}, (), "the commit is on disk"),
+    Kind("acted", _BROKER, {"re": "int", "done": "object"}, (), "what was done, or would be in a dry run"),
+    Kind("rest", _BROKER, {}, (), "memory is wanted: an instance without a turn asks to hibernate now"),
     Kind("bye", _BROKER, {"re?": "int"}, (), "exit: nothing is leased and nothing is due"),
     Kind("stay", _BROKER, {"re?": "int"}, (), "do not exit: there is work"),
     Kind("cancel", _BROKER, {"task": "str", "fence": "int"}, (), "give the turn up; its commit would be refused"),

@@ -38,6 +38,7 @@ class AgentFacts:
         attempts_max: own failures until a task is dead.
         deadline_ms: of a task that names none.
         upstream: the HTTP server behind it: ``{url, service, skills: {name: {method, path, query}}}``; empty for code.
+        powers: what its instances may ask for with ``act``.
     """
 
     name: str
@@ -54,6 +55,7 @@ class AgentFacts:
     attempts_max: int = ATTEMPTS_MAX_DEFAULT
     deadline_ms: int = DEADLINE_MS_DEFAULT
     upstream: dict[str, Any] = field(default_factory=dict)
+    powers: list[str] = field(default_factory=list)
 
     def skill(self, name: str) -> dict[str, Any] | None:
         """Find a skill's description and schemas by its name."""
