@@ -272,7 +272,8 @@ class Instance:
         with self._watcher.paused():
             for wait_s in backoff_s(_ACT_PAUSE_S, 1.0):
                 try:
-                    done: dict[str, Any] = self._link.request(message, ACT_WAIT_MS / 1_000 + 1)["done"]
+                    # not by link.request: that "unavailable" may be sutazaid's, and this connection holds the turn
+                    done: dict[str, Any] = self._link.connection.request(message, ACT_WAIT_MS / 1_000 + 1)["done"]
                 except FencedError as error:
                     raise TurnCancelledError("lease") from error
                 except RefusedError as error:
