@@ -1,6 +1,6 @@
 """Why it exists: says what this host can hold and what it cannot, and what to do, before or while a fleet runs.
 
-It looks at the host only: it starts nothing and leaves nothing behind.
+It looks only: it starts nothing and leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -51,8 +51,13 @@ def run(
     *,
     as_json: JsonOption = False,
 ) -> int:
-    """Check the host: cgroups, user ids, cores, memory, disk, ports, model; and say what to do."""
-    checks: list[Callable[[], list[Finding]]] = [_cgroups, _user, _cores, _memory, _disk, _models, _fleets]
+    """Check the host and what runs on it, and say what to do.
+
+    The host: cgroups, user ids, cores, memory, disk, ports, model. What only a running host shows, watched for a
+    second: restart loops, work bound to full cores while others idle, programs outside of every fleet that take much,
+    strangers on ports of the registry.
+    """
+    checks: list[Callable[[], list[Finding]]] = [_cgroups, _user, _cores, _memory, _disk, _models, _fleets, _live]
     findings = [finding for check in checks for finding in check()]
     if manifest is not None:
         findings += _manifest(manifest)
@@ -144,6 +149,12 @@ def _models() -> list[Finding]:
 def _fleets() -> list[Finding]:
     names = fleets.running()
     return [Finding("fleets", "ok", f"up: {', '.join(names)}" if names else "none is up")]
+
+
+def _live() -> list[Finding]:
+    from sutazai.cli import doctor_live
+
+    return doctor_live.findings()
 
 
 def _manifest(manifest: Path) -> list[Finding]:

@@ -48,13 +48,13 @@ def gather(fleet: str) -> HostFacts:
         cores=tuple(sorted(cpus.affinity())),
         cpu_quota_cores=quota or 0.0,
         ephemeral=ports.ephemeral_range(),
-        listening={port: str(holder) for port, holder in _listening().items() if holder.pid not in own},
+        listening={port: str(holder) for port, holder in listening().items() if holder.pid not in own},
         cgroup=groups.version,
         unenforced=tuple(f"{miss.limit}: {miss.why}" for miss in groups.missing()) if groups.version != "none" else (),
     )
 
 
-def _listening() -> dict[int, ports.Holder]:
+def listening() -> dict[int, ports.Holder]:
     """List who listens; again when a holder was not seen, because a busy process changes while it is looked at."""
     found: dict[int, ports.Holder] = {}
     for _ in range(READINGS_MAX):
