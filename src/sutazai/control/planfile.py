@@ -299,6 +299,12 @@ def _words(service: spec.Service, sources: Sources) -> dict[str, str]:
     }
     if service.ports:
         words["port"] = str(service.ports[0].number + offset)
+    if sources.plan.llm:
+        words["port_of.llm"] = str(platform.PORT_LLM + offset)
+    for other in sources.manifest.services.values():
+        words |= {f"port_of.{other.name}.{port.name}": str(port.number + offset) for port in other.ports}
+        if other.ports:
+            words[f"port_of.{other.name}"] = str(other.ports[0].number + offset)
     return words
 
 
@@ -313,7 +319,7 @@ def fill(text: str, words: dict[str, str]) -> str:
     def word(match: Any) -> str:
         if match[1] is None:
             return str(match[0][0])
-        return words[f"{match[1]}.{match[2]}" if match[2] else match[1]]
+        return words[".".join(part for part in match.groups() if part)]
 
     return PLACEHOLDER.sub(word, text)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from sutazai.plan.model import Finding, PortRow
 from sutazai.plan.platform import PORT_LLM, PROCESSES
+from sutazai.spec.budget import OWN_RANGE
 from sutazai.spec.places import NOWHERE
 
 if TYPE_CHECKING:
@@ -152,6 +153,8 @@ def _outside_ranges(manifest: Manifest, wanted: Sequence[Wanted]) -> Iterable[Fi
         else:
             continue
         ranges = [manifest.port_ranges[name] for name in allowed]
+        if kind == "a service":
+            ranges += [one for one in manifest.port_ranges.values() if one.name == OWN_RANGE]
         if any(entry.number in one for one in ranges):
             continue
         text = ", ".join(f"{one.first}-{one.last} ({one.name})" for one in ranges)
@@ -159,7 +162,7 @@ def _outside_ranges(manifest: Manifest, wanted: Sequence[Wanted]) -> Iterable[Fi
             "error",
             "port-outside-range",
             f"port {entry.number} of {entry.owner} is outside the range of {kind}",
-            f"use {text}",
+            f"use {text}" + (f", or add it to port_ranges.{OWN_RANGE}" if kind == "a service" else ""),
             str(entry.place),
         )
 

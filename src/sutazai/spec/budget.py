@@ -42,6 +42,8 @@ BLUEPRINT_RANGES = {
     "agents": (10300, 10599),
     "reserved": (10600, 10999),
 }
+#: Ports besides these that services may use: single ones or ranges, none unless written.
+OWN_RANGE = "services"
 #: Language → the ports that answer for its workers; only languages of this version.
 BLUEPRINT_RUNTIMES = {"python": (10500, 10507)}
 #: Languages of a later version; they can be planned for.
@@ -167,6 +169,9 @@ def read_port_ranges(root: Section) -> dict[str, PortRange]:
             ranges[name] = PortRange(name, *ports, place=section.place_of(name))
     for name in ranges:
         section.has(name)
+    for number, item in enumerate(section.scalars(OWN_RANGE), start=1):
+        if ports := _ports_of(section, item):
+            ranges[f"{OWN_RANGE}-{number}"] = PortRange(OWN_RANGE, *ports, place=item.place)
     section.finish()
     ordered = sorted(ranges.values(), key=lambda entry: entry.first)
     for low, high in pairwise(ordered):
@@ -178,6 +183,20 @@ def read_port_ranges(root: Section) -> dict[str, PortRange]:
                 "give each port one owner",
             )
     return ranges
+
+
+def _ports_of(section: Section, item: Scalar) -> tuple[int, int] | None:
+    """Read a single port or a range of them."""
+    match = _RANGE.fullmatch(item.text)
+    first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+    if 1 <= first <= last <= PORT_MAX:
+        return first, last
+    section.mistakes.add(
+        f"{section.name(OWN_RANGE)}: {item.text!r} is no port and no range of ports",
+        item.place,
+        "write 8080 or 8000-8099",
+    )
+    return None
 
 
 def read_range(section: Section, key: str) -> tuple[int, int] | None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from sutazai.spec.graph import find_cycle
 from sutazai.spec.model import PLATFORM_POOL, POOL_NAMES, Agent, Manifest, Provided, Service
 from sutazai.spec.section import one_of
+from sutazai.spec.service import PLACEHOLDER
 from sutazai.units import format_bytes
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def check(manifest: Manifest, mistakes: Mistakes) -> None:
     _order(manifest, mistakes)
     _needs(manifest, mistakes)
     _servers(manifest, mistakes)
+    _links(manifest, mistakes)
     _families(manifest, mistakes)
 
 
@@ -191,6 +193,24 @@ def _servers(manifest: Manifest, mistakes: Mistakes) -> None:
             problem = f"{name}: {service.name} stands behind {owners[service.name]} already"
             mistakes.add(problem, place, "one agent for each server")
         owners.setdefault(agent.http.service, name)
+
+
+def _links(manifest: Manifest, mistakes: Mistakes) -> None:
+    """Check what ``{port_of.NAME}`` in commands and environments points at."""
+    known = [*manifest.services, *(["llm"] if manifest.llm else [])]
+    for name, service in manifest.services.items():
+        for match in (match for text in (*service.argv, *service.env.values()) for match in PLACEHOLDER.finditer(text)):
+            word, target, port = match.groups()
+            if word != "port_of" or not target:
+                continue
+            if target not in known:
+                mistakes.add(f"{name}: {match[0]}: there is no service {target}", service.place, one_of(target, known))
+                continue
+            ports = [entry.name for entry in manifest.services[target].ports] if target in manifest.services else [""]
+            if not ports:
+                mistakes.add(f"{name}: {match[0]}: {target} has no port", service.place, f"give {target} a port")
+            elif port and port not in ports:
+                mistakes.add(f"{name}: {match[0]}: {target} has no port {port}", service.place, one_of(port, ports))
 
 
 def _families(manifest: Manifest, mistakes: Mistakes) -> None:

@@ -24,8 +24,9 @@ PROBE_KINDS = ("http", "tcp", "unix", "none")
 STATUSES = ("built", "planned")
 #: Our own processes that can be a service of the manifest; ``sutazai.plan`` knows their ports.
 PROVIDERS = ("gateway", "control", "llm", "broker")
-PLACEHOLDERS = ("python", "port", "state", "fleet", "folder")
-PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([a-z_]+)(?:\.([a-z0-9-]+))?\}", re.ASCII)
+PLACEHOLDERS = ("python", "port", "port_of", "state", "fleet", "folder")
+#: ``{word}``, ``{word.part}`` or ``{word.part.inner}``; doubled braces are braces.
+PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([a-z_]+)(?:\.([a-z0-9-]+))?(?:\.([a-z0-9-]+))?\}", re.ASCII)
 
 
 def read_services(root: Section, folder: Path) -> tuple[dict[str, Service], dict[str, Provided]]:
@@ -152,7 +153,11 @@ def _check_placeholders(section: Section, where: str, texts: tuple[str, ...], po
             word, part = match[1], match[2]
             if word is None:
                 continue
-            if word not in PLACEHOLDERS or (part and word != "port"):
+            if word == "port_of":
+                if not part:
+                    section.add(where, "{port_of} names no process", "write {port_of.NAME}, a service's name or llm")
+                continue  # whether that process exists shows when all of them are read
+            if word not in PLACEHOLDERS or (part and word != "port") or match[3]:
                 section.add(where, f"unknown placeholder {match[0]}", _placeholder_hint(word))
             elif word == "port" and not ports:
                 section.add(where, "{port} is used, but the service has no port", "write port: 10600")
