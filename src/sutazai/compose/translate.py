@@ -162,7 +162,7 @@ class Translator:
                 wanted = entry.known.name
             elif wanted in chosen:
                 wanted = f"my-{wanted}"
-            name, number = wanted if wanted not in taken else f"my-{wanted}", 2
+            name, number = f"my-{wanted}" if wanted in RESERVED_NAMES else wanted, 2
             while name in taken:
                 name, number = f"{wanted}-{number}", number + 1
             taken.add(name)
