@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 from sutazai.compose.report import PortRow
 from sutazai.plan.facts import EPHEMERAL_DEFAULT
 from sutazai.plan.platform import PORT_LLM, PROCESSES
-from sutazai.spec.budget import BLUEPRINT_RANGES, PORT_MAX
+from sutazai.spec.budget import BLUEPRINT_RANGES
 from sutazai.spec.places import Mapping, Place, Scalar, Sequence
 from sutazai.spec.section import Section
+from sutazai.spec.service import PORT_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
