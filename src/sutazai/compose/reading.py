@@ -16,7 +16,7 @@ from sutazai.compose.report import Notes
 from sutazai.compose.variables import Variables, read_env_file
 from sutazai.spec.document import read_document
 from sutazai.spec.places import Mapping, Mistakes, Place, Scalar, Sequence, fail
-from sutazai.spec.section import Section, is_null, near, one_of, section_of
+from sutazai.spec.section import Section, is_null, near, one_of
 
 if TYPE_CHECKING:
     from collections import abc
@@ -208,9 +208,12 @@ class _Reader:
                 self._mistakes.add(
                     f"{name.text!r} is no name of a service", name.place, "use letters, digits, . _ and -"
                 )
-            inner = section_of(node, f"services.{name.text}", self._mistakes, name.place)
-            if inner is not None and isinstance(node, Mapping):
+            if isinstance(node, Mapping):
                 found[name.text] = normalised(Mapping(node.entries, name.place), self._mistakes)
+                continue
+            kind = "a list" if isinstance(node, Sequence) else f"the value {node.text!r}"
+            problem = f"services.{name.text}: here are keys with values meant, not {kind}"
+            self._mistakes.add(problem, node.place, "write image: NAME below it, indented")
         return found
 
     def _top(self, root: Section) -> None:

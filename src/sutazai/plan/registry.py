@@ -18,7 +18,8 @@ def to_registry(manifest: Manifest, plan: Plan) -> str:
     """Write the registry as YAML: ``port_assignments`` are the ranges, ``ports`` the owners; offsets are added."""
     offset = plan.port_offset
     lines = [HEAD.format(fleet=plan.fleet, manifest=plan.manifest.rpartition("/")[2]), "port_assignments:\n"]
-    lines += [f"  {one.name}: {one.first + offset}-{one.last + offset}\n" for one in manifest.port_ranges.values()]
+    ranges = manifest.port_ranges.items()
+    lines += [f"  {name}: {one.first + offset}-{one.last + offset}\n" for name, one in ranges]
     lines.append("ports:\n" if plan.ports else "ports: {}\n")
     lines += [f"  {row.number}: {{{_entry(row)}}}\n" for row in plan.ports]
     return "".join(lines)
