@@ -66,6 +66,7 @@ def licences_page() -> str:
     models = [
         "| Qwen2.5-Coder-0.5B-Instruct | model | Apache-2.0 |",
         "| SmolLM2-135M-Instruct | model, tests only | Apache-2.0 |",
+        "| all-MiniLM-L6-v2 | model, on demand | Apache-2.0 |",
     ]
     head = [
         "# Licences",

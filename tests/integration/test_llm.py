@@ -19,6 +19,7 @@ from sutazai.llm.drivers.llamacpp import LlamaCppDriver
 from sutazai.llm.drivers.protocol import BadRequestError, ChatRequest, Message
 from sutazai.llm.fetch import fetch
 from sutazai.llm.gguf import read_shape
+from sutazai.llm.models import DEFAULT_EMBED_MODEL
 from sutazai.llm.settings import Settings
 from sutazai.testing.llm_driver import LlmDriverContract, answer, ask
 
@@ -40,6 +41,7 @@ def model_folder(request: pytest.FixtureRequest) -> Iterator[Path]:
     before = os.environ.get("SUTAZAI_MODELS")
     os.environ["SUTAZAI_MODELS"] = str(folder)
     fetch(MODEL)
+    fetch(DEFAULT_EMBED_MODEL)
     yield folder
     os.environ.pop("SUTAZAI_MODELS")
     if before is not None:
@@ -185,6 +187,54 @@ def test_openai_client_structured(server: Server) -> None:
     value = json.loads(done.choices[0].message.content or "")
     assert set(value) == {"city", "size"}
     assert value["size"] in {"small", "large"}
+
+
+def test_openai_client_completions(server: Server) -> None:
+    """A raw text goes on, whole and in pieces alike; penalties and top_k are taken."""
+    asked = {"model": MODEL, "prompt": "One two three four", "max_tokens": 6, "temperature": 0.0}
+    whole = server.client.completions.create(**asked, extra_body={"top_k": 5})  # type: ignore[call-overload]
+    assert (whole.object, whole.choices[0].finish_reason) == ("text_completion", "length")
+    options = {"stream": True, "stream_options": {"include_usage": True}}
+    chunks = list(server.client.completions.create(**asked, **options))  # type: ignore[call-overload]
+    assert "".join(chunk.choices[0].text for chunk in chunks if chunk.choices) == whole.choices[0].text
+    assert chunks[-1].usage.prompt_tokens == whole.usage.prompt_tokens > 0
+    with pytest.raises(openai.BadRequestError, match="prompt"):
+        server.client.completions.create(model=MODEL, prompt=["a", "b"])
+    with pytest.raises(openai.BadRequestError, match="echo"):
+        server.client.completions.create(model=MODEL, prompt="a", echo=True)
+
+
+def _alike(one: list[float], other: list[float]) -> float:
+    return sum(a * b for a, b in zip(one, other, strict=True))
+
+
+def test_openai_client_embeddings(server: Server) -> None:
+    """Texts of one meaning are nearer than others, by the client's own default (base64) and as plain numbers."""
+    create = server.client.embeddings.create
+    texts = ["The program uses more and more RAM.", "A memory leak.", "Grandmother bakes bread."]
+    made = create(model=DEFAULT_EMBED_MODEL, input=texts)
+    rows = [row.embedding for row in made.data]
+    assert [len(row) for row in rows] == [384, 384, 384]
+    assert _alike(rows[0], rows[1]) > 0.3 + _alike(rows[0], rows[2])
+    assert made.usage.prompt_tokens > 10
+    plain = create(model="all-minilm", input=texts[0], encoding_format="float", dimensions=128).data[0].embedding
+    assert len(plain) == 128
+    assert _alike(plain, plain) == pytest.approx(1.0)
+    assert [model.id for model in server.client.models.list()] == [MODEL, DEFAULT_EMBED_MODEL]
+    with pytest.raises(openai.NotFoundError, match="is a chat model"):
+        create(model=MODEL, input="x")
+    with pytest.raises(openai.BadRequestError, match="702 tokens"):
+        create(model=DEFAULT_EMBED_MODEL, input="word " * 700)
+
+
+def test_vectors_are_those_of_the_publisher(server: Server) -> None:
+    """A known pair has the similarity that the publisher's own library computes, as far as 16-bit weights allow."""
+    made = server.client.embeddings.create(
+        model=DEFAULT_EMBED_MODEL, input=["That is a happy person", "That is a happy dog", "Today is a sunny day"]
+    )
+    rows = [row.embedding for row in made.data]
+    assert _alike(rows[0], rows[1]) == pytest.approx(0.695, abs=0.01)
+    assert _alike(rows[0], rows[2]) == pytest.approx(0.257, abs=0.01)
 
 
 def test_openai_client_meets_its_own_errors(server: Server) -> None:

@@ -97,9 +97,9 @@ def _model_mistakes(manifest: spec.Manifest) -> list[ConfigError]:
     if "/" in llm.model:
         size = Path(llm.model).stat().st_size
     else:
-        model = next((model for model in MODELS if model.name == llm.model), None)
+        model = next((model for model in MODELS if model.name == llm.model and model.use == "chat"), None)
         if model is None:
-            names = [model.name for model in MODELS]
+            names = [model.name for model in MODELS if model.use == "chat"]
             from sutazai.spec.section import one_of
 
             hint = f"{one_of(llm.model, names)}; a GGUF file is named by its path"

@@ -9,15 +9,22 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from typing import TYPE_CHECKING
 
 from prometheus_client import disable_created_metrics
 
 from sutazai.errors import SutazaiError
 from sutazai.llm.drivers import make
+from sutazai.llm.embedder import Embedder
+from sutazai.llm.models import DEFAULT_EMBED_MODEL
+from sutazai.llm.sentences import Sentences
 from sutazai.llm.server import LlmServer
 from sutazai.llm.settings import Settings
 from sutazai.wire.notify import Notifier
 from sutazai.wire.serving import inherited, listen, serve
+
+if TYPE_CHECKING:
+    from sutazai.llm.drivers.protocol import Loaded
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -41,9 +48,15 @@ def main(arguments: list[str] | None = None) -> int:
     sys.stdout.write(f"llm: {loaded.name} on {where}, {settings.slots} slots of {loaded.context_tokens} tokens\n")
     sys.stdout.flush()
     notifier = Notifier("llm")
-    serve(LlmServer(driver, loaded, settings).app(), sockets, notifier.ready)
+    serve(LlmServer(driver, loaded, settings, _embedder(settings, loaded)).app(), sockets, notifier.ready)
     notifier.close()
     return 0
+
+
+def _embedder(settings: Settings, loaded: Loaded) -> Embedder:
+    """The embedding model, for the memory that the chat model leaves; it loads when somebody asks."""
+    room_bytes = settings.memory_bytes - loaded.need_bytes if settings.memory_bytes else None
+    return Embedder(Sentences(DEFAULT_EMBED_MODEL, settings.threads), room_bytes)
 
 
 if __name__ == "__main__":

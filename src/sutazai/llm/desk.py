@@ -46,12 +46,20 @@ class Statistics:
 
 
 class Job:
-    """One request on its way: iterate over it for the pieces; the last item is its ``Finish``."""
+    """One request on its way.
+
+    Attributes:
+        request: what is asked.
+        items: what a thread has made of it so far.
+        started: a slot works on it.
+        started_ns: when that began, monotonic; 0 before.
+    """
 
     def __init__(self, request: ChatRequest) -> None:
         self.request = request
         self.items: asyncio.Queue[Item] = asyncio.Queue()
         self.started = False
+        self.started_ns = 0
         self._cancelled = threading.Event()
 
     def cancel(self) -> None:
@@ -63,19 +71,16 @@ class Job:
         """Whether somebody stopped it."""
         return self._cancelled.is_set()
 
-    async def pieces(self) -> AsyncIterator[str | Finish]:
-        """Give the texts, then the ``Finish``.
+    async def next(self) -> str | Finish:
+        """Wait for the next piece; the last one is the ``Finish``.
 
         Raises:
             SutazaiError: the driver's error.
         """
-        while True:
-            item = await self.items.get()
-            if isinstance(item, Exception):
-                raise item
-            yield item
-            if isinstance(item, Finish):
-                return
+        item = await self.items.get()
+        if isinstance(item, Exception):
+            raise item
+        return item
 
 
 class Desk:
@@ -136,6 +141,7 @@ class Desk:
             if job.cancelled:
                 return
             job.started = True
+            job.started_ns = time.monotonic_ns()
             self._active += 1
             begun_s = time.monotonic()
             try:

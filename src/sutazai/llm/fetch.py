@@ -15,11 +15,11 @@ import os
 import shutil
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from sutazai.errors import HostError, NotFoundError, StorageFullError, SutazaiError
-from sutazai.llm import models
+from sutazai.llm import minilm, models
 from sutazai.llm.download import SOURCES, CutOffError
 from sutazai.llm.progress import Reporter, Silent, reporter
 from sutazai.units import MIB
@@ -113,23 +113,50 @@ def _is_right(model: Model, report: Reporter) -> bool:
 
 
 def _get(model: Model, report: Reporter) -> str:
-    partial = model.path.with_name(f"{model.file}.part")
-    _check_room(model, partial)
+    wanted = _download_of(model)
+    partial = wanted.path.with_name(f"{wanted.file}.part")
+    _check_room(model, wanted, partial)
     troubles: list[str] = []
-    for kind in models.sources():
+    offered = [kind for kind in models.sources() if kind != "publisher" or wanted.url]
+    for kind in offered or models.sources():
         try:
-            _fill(kind, model, partial, report)
+            _fill(kind, wanted, partial, report)
         except CutOffError as error:
             troubles.append(f"{kind}: {error}")
             report.say(f"{model.name}: {kind} failed: {error}")
         else:
-            partial.replace(model.path)
+            _finish(model, partial, report)
             _write_record(model, kind)
             return kind
     raise HostError(
         f"could not fetch the model {model.name}: {'; '.join(troubles)}. What has arrived is kept: run the same again "
         f"to go on, or put the file (sha256 {model.sha256}) at {model.path}"
     )
+
+
+def _download_of(model: Model) -> Model:
+    """What is downloaded: the model itself, or what it is made from."""
+    origin = model.origin
+    if origin is None:
+        return model
+    return replace(model, file=origin.file, size_bytes=origin.size_bytes, sha256=origin.sha256)
+
+
+def _finish(model: Model, partial: Path, report: Reporter) -> None:
+    """Put the file in its place; make it first, when the download is what it is made from."""
+    if model.origin is None:
+        partial.replace(model.path)
+        return
+    made = model.path.with_suffix(".new")
+    report.say(f"{model.name}: writing {model.file}")
+    try:
+        minilm.build(partial, made)
+        if (digest := file_sha256(made)) != model.sha256:
+            raise HostError(f"{model.file} was made with the digest {digest}, not {model.sha256}: please report it")
+        made.replace(model.path)
+    finally:
+        made.unlink(missing_ok=True)
+    partial.unlink()
 
 
 def _fill(kind: str, model: Model, partial: Path, report: Reporter) -> None:
@@ -149,9 +176,10 @@ def _fill(kind: str, model: Model, partial: Path, report: Reporter) -> None:
         report.say(f"{model.name}: the pieces do not fit together; beginning again")
 
 
-def _check_room(model: Model, partial: Path) -> None:
+def _check_room(model: Model, wanted: Model, partial: Path) -> None:
     have = partial.stat().st_size if partial.exists() else 0
-    need = model.size_bytes - have + SPARE_BYTES
+    made = model.size_bytes if model.origin else 0
+    need = wanted.size_bytes - have + made + SPARE_BYTES
     free = shutil.disk_usage(model.path.parent).free
     if free < need:
         raise StorageFullError(
@@ -214,7 +242,7 @@ def _reporter(name: str) -> Reporter:
     if models.is_local(name):
         return Silent()
     model = models.find(name)
-    return Silent() if models.is_verified(model) else reporter(name, model.size_bytes)
+    return Silent() if models.is_verified(model) else reporter(name, _download_of(model).size_bytes)
 
 
 if __name__ == "__main__":

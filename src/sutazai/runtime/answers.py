@@ -118,6 +118,32 @@ class LlmClient:
             counts += [int(count) for count in found]
         return counts
 
+    def embed(self, texts: Sequence[str], *, dimensions: int | None = None) -> list[list[float]]:
+        """Turn texts into vectors of length 1, so that the sum of products of two of them says how alike they are.
+
+        The model reads English best, and of a long text the first 510 tokens. Vectors of one call and of another can be
+        compared as long as ``dimensions`` is the same.
+
+        Args:
+            texts: any number, none of them empty; they are sent in pieces that fit a request.
+            dimensions: numbers of a vector, 1 to 384; all 384 when it is ``None``.
+
+        Raises:
+            UnavailableError: there is no language model server, the embedding model is not on this machine (the
+                message names the command that fetches it), its memory is not granted, or the turn's time is over. Go
+                on without vectors.
+            RefusedError: a text is empty.
+        """
+        vectors: list[list[float]] = []
+        more = {} if dimensions is None else {"dimensions": dimensions}
+        for part in _parts(texts):
+            reply = self._post("/v1/embeddings", {"input": part, "encoding_format": "float", "truncate": True, **more})
+            rows = reply.get("data")
+            if not isinstance(rows, list) or len(rows) != len(part):
+                raise UnavailableError("the embedding model did not answer with one vector a text")
+            vectors += [[float(value) for value in row["embedding"]] for row in rows]
+        return vectors
+
     def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         if not self._url.hostname:
             raise UnavailableError("this fleet has no language model: SUTAZAI_LLM_URL is not set")

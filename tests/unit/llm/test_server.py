@@ -13,8 +13,10 @@ from starlette.testclient import TestClient
 
 from sutazai.limits import BODY_BYTES_MAX
 from sutazai.llm.drivers.scripted import ScriptedDriver
+from sutazai.llm.embedder import Embedder
 from sutazai.llm.server import LlmServer
 from sutazai.llm.settings import Settings
+from sutazai.testing.fake_vectors import FakeVectors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,12 +29,14 @@ class Bench:
 
     def __init__(self) -> None:
         self.driver = ScriptedDriver(SETTINGS)
-        self.server = LlmServer(self.driver, self.driver.load(), SETTINGS)
+        self.vectors = FakeVectors()
+        embedder = Embedder(self.vectors, room_bytes=None)
+        self.server = LlmServer(self.driver, self.driver.load(), SETTINGS, embedder)
         self.client = TestClient(self.server.app())
 
     def active(self) -> int:
         """Requests that a slot works on."""
-        return self.server._desk.statistics().active
+        return self.server._engine.desk.statistics().active
 
     def ask(self, text: str = "say: a b c", **more: Any) -> httpx.Response:
         """Ask for one answer."""
@@ -139,7 +143,7 @@ def test_another_model_is_404(bench: Bench) -> None:
     assert bench.client.post("/v1/chat/completions", json={**body(), "model": None}).json()["model"] == "scripted"
     assert bench.client.get("/v1/models/gpt-9").status_code == 404
     assert bench.client.get("/v1/models/scripted").json()["id"] == "scripted"
-    assert [model["id"] for model in bench.client.get("/v1/models").json()["data"]] == ["scripted"]
+    assert bench.client.get("/v1/models").json()["data"][0]["id"] == "scripted"
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"\xff\xfe", b"[" * 100_000, b"5", b"[]"])
@@ -203,7 +207,7 @@ async def _together(bench: Bench, count: int) -> list[httpx.Response]:
         asked = [asyncio.create_task(client.post("/v1/chat/completions", json=body())) for _ in range(count)]
         try:
             await _until(lambda: any(task.done() for task in asked) and bench.active() == 1)
-            assert bench.server._desk.statistics().waiting == 1
+            assert bench.server._engine.desk.statistics().waiting == 1
         finally:
             bench.driver.gate.set()  # a thread that waits for ever would hold the test run up
         return list(await asyncio.gather(*asked))
@@ -292,7 +296,7 @@ def test_a_driver_without_a_tokenizer_says_so(bench: Bench) -> None:
     class Mute(ScriptedDriver):
         tokenize = None  # type: ignore[assignment]
 
-    bench.server._driver = Mute(SETTINGS)
+    bench.server._engine.driver = Mute(SETTINGS)
     answer = bench.client.post("/tokenize", json={"content": "a"})
     assert answer.status_code == 501
     assert answer.json()["error"]["code"] == "unsupported"

@@ -145,3 +145,16 @@ def test_tokens_are_counted_in_parts_that_fit(client: LlmClient) -> None:
     Model.status, Model.reply = 501, b'{"error": {"message": "no tokenizer"}}'
     with pytest.raises(RefusedError, match="no tokenizer"):
         client.count_tokens(["a"])
+
+
+def test_texts_become_vectors_in_parts_that_fit(client: LlmClient) -> None:
+    """One vector a text, in parts that fit a request; a reply of another length is no answer; none at all is said."""
+    Model.reply = json.dumps({"data": [{"embedding": [0.6, 0.8]}] * 500}).encode()
+    assert client.embed(["x"] * 1_000, dimensions=2) == [[0.6, 0.8]] * 1_000
+    body, _ = Model.seen[0]
+    assert (len(body["input"]), body["dimensions"], body["truncate"]) == (500, 2, True)
+    with pytest.raises(UnavailableError, match="one vector a text"):
+        client.embed(["a", "b"])
+    Model.status, Model.reply = 503, b'{"error": {"message": "run: python -m sutazai.llm.fetch x"}}'
+    with pytest.raises(UnavailableError, match=r"python -m sutazai\.llm\.fetch"):
+        client.embed(["a"])

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TIMEOUT_S = 30.0
+SOCKET = "library.sock"
 _OK, _CLIENT_FAULTS = 200, range(400, 500)
 
 

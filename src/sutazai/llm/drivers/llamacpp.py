@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 CLIENT_FAULT_STATUS_MAX = 499
 ERRORS_ONLY = 1
 BATCH_TOKENS = 512
-SOCKET = "library.sock"
+_WHOLE = ("top_k", "repeat_last_n")
 
 
 class LlamaCppDriver:
@@ -46,7 +46,7 @@ class LlamaCppDriver:
         path = models.resolve(self._settings.model)
         shape = read_shape(path)
         need_bytes = self._check_memory(path, shape)
-        _wait_without_spinning()
+        wait_without_spinning()
         try:
             import xllamacpp
         except ImportError as error:
@@ -71,7 +71,10 @@ class LlamaCppDriver:
             raise UnavailableError("no model is loaded")
         answer = _Answer(emit)
         try:
-            self._server.handle_chat_completions(_body(request), answer.take)
+            if request.prompt is None:
+                self._server.handle_chat_completions(_body(request), answer.take)
+            else:
+                self._server.handle_completions(_body(request), answer.take)
         except ValueError as error:  # what the library says about a schema it cannot translate
             raise BadRequestError(str(error)) from error
         except RuntimeError as error:
@@ -83,7 +86,7 @@ class LlamaCppDriver:
         if self._server is None:
             raise UnavailableError("no model is loaded")
         body = {"content": text, "add_special": add_special, "parse_special": parse_special}
-        reply = library.post(self._folder / SOCKET, self._key, "/tokenize", body) if self._folder else {}
+        reply = library.post(self._folder / library.SOCKET, self._key, "/tokenize", body) if self._folder else {}
         return [int(token) for token in reply.get("tokens", ())]
 
     def close(self) -> None:
@@ -120,7 +123,7 @@ class LlamaCppDriver:
         params.n_gpu_layers = 0
         params.fit_params = False  # it would shorten the context in silence
         params.verbosity = ERRORS_ONLY
-        params.hostnames = [f"{self._folder}/{SOCKET}"]
+        params.hostnames = [f"{self._folder}/{library.SOCKET}"]
         params.api_keys = [self._key]
         params.n_threads_http = 1
         params.ui = params.endpoint_slots = params.endpoint_metrics = False
@@ -138,7 +141,7 @@ def _private_folder() -> Path:
     return folder
 
 
-def _wait_without_spinning() -> None:
+def wait_without_spinning() -> None:
     """Let the library's threads sleep at a barrier instead of spinning; read by OpenMP when it is loaded.
 
     Spinning is right for a machine of one's own. Here other processes share the cores, and then a thread spins for the
@@ -174,7 +177,7 @@ class _Answer:
         self._usage = event.get("usage") or self._usage
         for choice in event.get("choices", ()):
             self._reason = choice.get("finish_reason") or self._reason
-            text = choice.get("delta", {}).get("content")
+            text = choice.get("delta", {}).get("content") or choice.get("text")
             if text:
                 self._pieces += 1
                 if not self._emit(text):
@@ -205,7 +208,6 @@ class _Answer:
 
 def _body(request: ChatRequest) -> dict[str, Any]:
     body: dict[str, Any] = {
-        "messages": [{"role": message.role, "content": message.content} for message in request.messages],
         "max_tokens": request.max_tokens,
         "temperature": request.temperature,
         "top_p": request.top_p,
@@ -213,10 +215,18 @@ def _body(request: ChatRequest) -> dict[str, Any]:
         "stream_options": {"include_usage": True},
         "cache_prompt": True,
     }
+    for name, value in request.sampling.items():
+        body[name] = int(value) if name in _WHOLE else value
     if request.seed is not None:
         body["seed"] = request.seed
     if request.stop:
         body["stop"] = list(request.stop)
+    if request.prompt is not None:
+        body["prompt"] = request.prompt
+        if request.schema is not None:
+            body["json_schema"] = request.schema
+        return body
+    body["messages"] = [{"role": message.role, "content": message.content} for message in request.messages]
     if request.schema is not None:
         wanted = {"schema": request.schema} if request.schema else {}
         body["response_format"] = {"type": "json_object", **wanted}

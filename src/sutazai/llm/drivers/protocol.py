@@ -15,6 +15,17 @@ from sutazai.errors import RefusedError
 #: Takes a piece of text; answers whether to go on.
 Emit = Callable[[str], bool]
 
+#: What a request may set beside temperature and top_p, with its bounds; the names are llama.cpp's and Ollama's.
+SAMPLING: dict[str, tuple[float, float]] = {
+    "top_k": (0, 1_000),
+    "min_p": (0.0, 1.0),
+    "typical_p": (0.001, 1.0),
+    "repeat_penalty": (0.1, 10.0),
+    "repeat_last_n": (0, 4_096),
+    "presence_penalty": (-2.0, 2.0),
+    "frequency_penalty": (-2.0, 2.0),
+}
+
 
 class BadRequestError(RefusedError):
     """The model cannot answer this request, and the same request will not succeed later."""
@@ -35,13 +46,15 @@ class ChatRequest:
     """What a model is asked.
 
     Attributes:
-        messages: the conversation, at least one.
+        messages: the conversation, at least one; empty when there is a ``prompt``.
         max_tokens: bound of the answer, tokens.
         temperature: 0 picks the likeliest token always; up to 2.
         top_p: share of probability that tokens are drawn from, above 0, up to 1.
         seed: makes a temperature above 0 repeatable; ``None`` for chance.
         stop: texts that end the answer; they are not part of it.
         schema: JSON schema that the answer must fit; ``None`` for free text. ``{}`` is any JSON value.
+        prompt: raw text to go on with, instead of a conversation: no template is put around it.
+        sampling: further numbers that shape the choice of tokens, names of ``SAMPLING``.
     """
 
     messages: tuple[Message, ...]
@@ -51,6 +64,8 @@ class ChatRequest:
     seed: int | None = None
     stop: tuple[str, ...] = ()
     schema: dict[str, Any] | None = None
+    prompt: str | None = None
+    sampling: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

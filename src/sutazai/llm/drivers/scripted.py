@@ -1,6 +1,6 @@
 """Why it exists: tests of everything around a model need answers that are always the same, at once, without a model.
 
-What it answers depends on the last message only:
+What it answers depends on the last message, or the raw prompt, only:
 
 * ``say: TEXT`` answers the text, word by word;
 * ``refuse: TEXT`` refuses the request;
@@ -49,13 +49,14 @@ class ScriptedDriver:
 
     def chat(self, request: ChatRequest, emit: Emit) -> Finish:
         """Answer by the script."""
-        prompt = sum(len(_pieces(message.content)) for message in request.messages)
+        texts = [message.content for message in request.messages] if request.prompt is None else [request.prompt]
+        prompt = sum(len(_pieces(text)) for text in texts)
         if prompt >= self._settings.context_tokens:
             raise BadRequestError(f"{prompt} tokens do not fit the context of {self._settings.context_tokens}")
         if request.schema is not None and request.schema.get("type") == "unsupported":
             raise BadRequestError("this schema cannot be made into a grammar")
         self.gate.wait()
-        last = request.messages[-1].content
+        last = texts[-1]
         verb, _, rest = last.partition(": ")
         if verb == "refuse":
             raise BadRequestError(rest)
