@@ -170,6 +170,22 @@ def test_a_refused_manifest_leaves_the_fleet_running(fleet: LiveFleet, tmp_path:
     assert fleet.status()["state"] == "up"
 
 
+def test_another_manifest_of_the_same_name_is_refused(fleet: LiveFleet, tmp_path: Path) -> None:
+    """A copy of the manifest elsewhere does not take the running fleet's place, unless it is told to."""
+    other = tmp_path / "copy.yaml"
+    other.write_text(fleet.path.read_text())
+    pids = {process["name"]: process["pid"] for process in fleet.status()["processes"] if process["kind"] != "service"}
+    done = fleet.command("up", str(other))
+    assert done.returncode == 4
+    assert f"runs already, from {fleet.path}" in done.stderr
+    assert fleet.status()["manifest"] == str(fleet.path)
+    assert fleet.command("up", str(other), "--replace").returncode == 0
+    assert fleet.status()["manifest"] == str(other)
+    assert fleet.command("up", str(fleet.path), "--replace").returncode == 0
+    after = {process["name"]: process["pid"] for process in fleet.status()["processes"] if process["kind"] != "service"}
+    assert after == pids, "the same plan from another file restarts nothing"
+
+
 def test_an_agent_of_ones_own_joins_a_running_fleet(fleet: LiveFleet) -> None:
     """The README's ten lines: written, named in the manifest, `up`, asked over the CLI and its own port."""
     readme = (ROOT / "README.md").read_text()

@@ -18,7 +18,7 @@ EXIT_CODES = {
     FAILED: "understood, not successful: the plan does not fit, a check or task failed, a process does not come up",
     BAD_MANIFEST: "bad manifest or bad arguments",
     NOT_UP: "the fleet, or the part of it that is needed, does not answer",
-    REFUSED: "refused: unknown agent, task or process, input that does not fit, a full queue",
+    REFUSED: "refused: unknown agent, task or process, input that does not fit, a full queue, another manifest's fleet",
     INTERRUPTED: "interrupted from the keyboard",
 }
 

@@ -18,7 +18,7 @@ import typer
 
 from sutazai.cli import fleets
 from sutazai.cli.down import JsonOption
-from sutazai.cli.exits import FAILED, NOT_UP, OK, CliError
+from sutazai.cli.exits import FAILED, NOT_UP, OK, REFUSED, CliError
 from sutazai.cli.output import console, note, print_json
 from sutazai.cli.plan import DEFAULT_MANIFEST, ManifestArgument
 from sutazai.client import SupervisorClient
@@ -37,11 +37,15 @@ def run(
     manifest: ManifestArgument = Path(DEFAULT_MANIFEST),
     *,
     timeout_s: Annotated[int, typer.Option("--timeout", min=1, help="Seconds until it counts as failed.")] = 180,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Let it take the place of a fleet of this name from another manifest.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> int:
     """Bring the fleet up, or a running one to this manifest; doing it twice is fine.
 
-    A plan that does not fit or a manifest with mistakes changes nothing: what runs, goes on.
+    A plan that does not fit or a manifest with mistakes changes nothing: what runs, goes on. So does a fleet of the
+    same name that another manifest has started, unless ``--replace`` is given.
     """
     from sutazai import spec
 
@@ -53,7 +57,7 @@ def run(
     plan, code = _compile(manifest, paths, as_json=as_json)
     if plan is None:
         return code
-    _hand_over(paths, plan)
+    _hand_over(paths, plan, "" if replace else fleet.path)
     with SupervisorClient(fleet.fleet) as supervisor:
         status = _wait(supervisor, started + timeout_s, None if as_json else _progress())
     took_s = time.monotonic() - started
@@ -101,9 +105,21 @@ def _make_token(path: Path) -> None:
             file.write(new_token() + "\n")
 
 
-def _hand_over(paths: FleetPaths, plan: Path) -> None:
+def _hand_over(paths: FleetPaths, plan: Path, only_from: str) -> None:
+    """Start ``sutazaid`` with a plan, or give it to the one that runs.
+
+    Raises:
+        CliError: it does not start, or the fleet that runs is not from the manifest ``only_from``.
+    """
     if fleets.answers(paths.supervisor_socket):
         with SupervisorClient(paths.run.name) as supervisor:
+            running = str(supervisor.status().get("manifest") or "")
+            if only_from and running not in {"", only_from}:
+                raise CliError(
+                    f"the fleet {paths.run.name} runs already, from {running}; give this one another name and "
+                    "port_offset, stop that one, or write --replace",
+                    REFUSED,
+                )
             supervisor.plan(plan)
         return
     plan.replace(paths.plan)
