@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -411,3 +412,25 @@ def test_the_demo_compiles(tmp_path: Path) -> None:
     assert {agent.name for agent in compiled.file.agents} == set(builtin_names(builtin_agents_dir()))
     assert all(agent.skills for agent in compiled.file.agents)
     assert compiled.file.digest == load(manifest).digest
+
+
+def test_the_blueprint_compiles_with_what_is_built_and_lists_the_rest() -> None:
+    """Planned parts are no process, worker or agent of the plan file; the gateway holds the planned agents' ports."""
+    path = ROOT / "fleets" / "blueprint.yaml"
+    manifest = load(path)
+    compiled = compiler.compile_manifest(path, facts=HOST, keep=False)
+    file = compiled.file
+    assert file is not None, [str(error) for error in compiled.plan.errors]
+    assert mistakes(file) == []
+    planned = {entry.name: entry for entry in file.planned}
+    started = {one.name for one in (*file.processes, *file.workers, *file.agents)}
+    assert not planned.keys() & started
+    later = {name for name, agent in manifest.agents.items() if agent.planned}
+    assert {name for name, entry in planned.items() if entry.kind == "agent"} == later
+    assert {agent.name for agent in file.agents} == manifest.agents.keys() - later
+    assert {"postgres", "n8n-server"} <= {name for name, entry in planned.items() if entry.kind == "service"}
+    held = {listen.port for listen in process(file, "gateway").listen}
+    assert {agent.port for agent in manifest.agents.values()} <= held
+    everywhere = {listen.port for one in file.processes for listen in one.listen}
+    assert 10000 not in everywhere
+    assert PlanFile.parse(json.loads(json.dumps(asdict(file)))).planned == file.planned

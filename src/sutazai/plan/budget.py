@@ -170,7 +170,7 @@ def memory_findings(
 
 
 def _scaling_hint(processes: Sequence[ProcessRow], agents: Sequence[AgentRow]) -> str:
-    stay = "limits of single processes and instance_limit stay as written"
+    stay = "each pool keeps its share; limits of single processes and instance_limit stay as written"
     if not (any(row.planned for row in processes) or any(row.planned for row in agents)):
         return stay
     return f"{stay}; those of planned ones shrink with their pool: nobody has measured them yet"

@@ -187,6 +187,9 @@ def _servers(manifest: Manifest, mistakes: Mistakes) -> None:
         if service is None:
             hint = one_of(agent.http.service, manifest.services)
             mistakes.add(f"{name}: there is no service {agent.http.service!r}", place, hint)
+        elif service.planned:
+            hint = f"give {name} status: planned, too"
+            mistakes.add(f"{name}: the service {service.name} is only planned", place, hint)
         elif not service.ports:
             mistakes.add(f"{name}: the service {service.name} has no port", place, "write its port: in the service")
         elif service.name in owners:

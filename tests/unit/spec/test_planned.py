@@ -77,3 +77,13 @@ def test_threads_of_the_model(load: Load, wrong: Wrong) -> None:
     assert load("fleet: a\nllm: {cpu: 4c}\n").llm.threads is None  # type: ignore[union-attr]
     (mistake,) = wrong("fleet: a\nllm: {threads: 4c}\n")
     assert "llm.threads" in mistake.problem
+
+
+def test_an_agent_cannot_be_a_server_that_is_planned(wrong: Wrong) -> None:
+    """Its requests would go nowhere: it is planned as well, or the server is built."""
+    (mistake,) = wrong(
+        "fleet: a\nservices:\n  s: {status: planned, memory: 1MB, port: 10600}\n"
+        "agents:\n  h: {http: {service: s, skills: {ask: POST /ask}}}\n"
+    )
+    assert mistake.problem == "h: the service s is only planned"
+    assert mistake.hint == "give h status: planned, too"
