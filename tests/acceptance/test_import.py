@@ -54,9 +54,12 @@ def test_an_imported_compose_fleet_runs(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
-    assert {row["service"]: row["becomes"] for row in report["services"]} == dict.fromkeys(
-        ("setup", "shop", "worker"), "service"
-    )
+    assert {row["service"]: row["becomes"] for row in report["services"]} == {
+        "setup": "service",
+        "shop": "service",
+        "worker": "service",
+        "adder": "agent",
+    }
     text = (home / "sutazai.yaml").read_text()
     manifest = re.sub(r"(?m)^port_offset: 0$", "port_offset: {offset}", text).replace(
         "fleet: corner-shop", "fleet: {fleet}"
@@ -76,6 +79,10 @@ def test_an_imported_compose_fleet_runs(tmp_path: Path) -> None:
         assert states["shop"] == states["worker"] == "ready"
         limits = {process["name"]: process["memory_limit_bytes"] for process in status["processes"]}
         assert limits["shop"] == 96 * 1024**2
+        asked = fleet.command("ask", "adder-agent", "add", 'body={"numbers": [20, 22]}', "--json")
+        assert asked.returncode == 0, asked.stderr + fleet.log_tails()
+        assert json.loads(asked.stdout)["result"] == {"sum": 42}
+        assert get(fleet.port(8086), "/health") == {"status": "ok"}
         assert "prepared" in (fleet.state / "logs/setup.log").read_text()
         assert fleet.command("down").returncode == 0
         assert fleet.leftovers() == []

@@ -50,7 +50,7 @@ def take_over(source: Source, out: Path, *, fleet: str = "") -> Imported:
     translator = Translator(project, folder)
     translator.run()
     name = manifest_name(fleet or project.name)[:FLEET_NAME_CHARACTERS_MAX].rstrip("-")
-    text = write(translator, name, source.files)
+    text = write(translator, name, source.files, folder)
     report = translator.report
     report.fleet = name
     report.notes = project.notes.all()

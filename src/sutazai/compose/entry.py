@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sutazai.compose.dockerfile import Image
+    from sutazai.compose.http_agents import Operations
     from sutazai.compose.images import Known
     from sutazai.compose.programs import Program
     from sutazai.compose.service import ComposeService
 
-SERVICE, MODEL, PLANNED, LEFT_OUT = "service", "llm", "planned", "left out"
+SERVICE, AGENT, MODEL, PLANNED, LEFT_OUT = "service", "agent", "llm", "planned", "left out"
 
 
 @dataclass
@@ -36,6 +37,7 @@ class Entry:
         memory_bytes: limit.
         proposed: whether we chose it.
         pool: memory pool.
+        operations: what it can do, when it is an HTTP program whose operations we know.
         job: whether others wait for its end.
         comments: said above it in the manifest.
     """
@@ -56,6 +58,7 @@ class Entry:
     memory_bytes: int = 0
     proposed: bool = False
     pool: str = "standard"
+    operations: Operations | None = None
     job: bool = False
     comments: list[str] = field(default_factory=list)
 

@@ -60,7 +60,7 @@ class ServiceRow:
     Attributes:
         service: its name in the Compose file.
         name: in the manifest; empty when it is not there.
-        becomes: ``service``, ``llm``, ``planned`` or ``left out``.
+        becomes: ``service``, ``agent`` (beside its service), ``llm``, ``planned`` or ``left out``.
         how: command, or the reason why it does not run.
     """
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from sutazai.compose import images
 from sutazai.compose.dockerfile import Image, try_dockerfile
-from sutazai.compose.entry import LEFT_OUT, MODEL, PLANNED, SERVICE, Entry
+from sutazai.compose.entry import AGENT, LEFT_OUT, MODEL, PLANNED, SERVICE, Entry
+from sutazai.compose.http_agents import find_operations
 from sutazai.compose.ports import PortDesk
 from sutazai.compose.programs import CLOSE, OPEN, Program, find_program
 from sutazai.compose.report import LimitRow, Report, ServiceRow
@@ -71,6 +72,7 @@ class Translator:
             self.report.services.append(ServiceRow(entry.source.name, entry.name, entry.becomes, how))
             if entry.program:
                 self.report.prepare += [(entry.name, text) for text in entry.program.prepare]
+        self._agents()
         for name, profiles in self.project.switched_off.items():
             why = f"its profile is off; add --profile {profiles[0]} to take it along"
             self.report.services.append(ServiceRow(name, "", LEFT_OUT, why))
@@ -186,6 +188,20 @@ class Translator:
                     entry.after.append(target.name)
                     if dependency.condition == "service_completed_successfully":
                         target.job = target.runs
+
+    def _agents(self) -> None:
+        """Make HTTP agents of the programs whose operations are known: durable tasks beside the port they have."""
+        names = {entry.name for entry in self.entries}
+        for entry in self.entries:
+            if not entry.runs or entry.program is None or not entry.ports or f"{entry.name}-agent" in names:
+                continue
+            operations = find_operations(entry.program.cwd)
+            if operations:
+                entry.operations = operations
+                what = ", ".join(operations.skills) or "what its OpenAPI document describes"
+                self.report.services.append(
+                    ServiceRow(entry.source.name, f"{entry.name}-agent", AGENT, f"durable tasks: {what}")
+                )
 
     def _left_behind(self, entry: Entry) -> None:
         """Note what a service had besides its keys: data in volumes, restarts, settings of what does not run."""

@@ -121,15 +121,12 @@ class Wiring:
         for entry in self._entries:
             if entry.becomes == MODEL:
                 target = Target(LLM_NAME, dict.fromkeys(entry.inside, LLM_PORT), LLM_PORT)
-            elif entry.runs:
+            else:
                 names = entry.port_names()
                 ports = {
                     inside: f"{OPEN}port_of.{entry.name}{'' if name == 'main' else f'.{name}'}{CLOSE}"
                     for inside, name in names.items()
                 }
-                target = Target(entry.name, ports, next(iter(ports.values()), ""))
-            else:
-                ports = {inside: str(number) for inside, number in entry.ports.items()}
                 target = Target(entry.name, ports, next(iter(ports.values()), ""))
             found |= dict.fromkeys(hosts_of(entry), target)
         return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 PLATFORM_BYTES = 1_024 * MIB  # our own processes with one worker
 POOL_BYTES_LEAST = 64 * MIB
 RESERVE_SHARE = 20
+AGENT_BYTES = 64 * MIB  # of an instance that carries one request
 LLM_BYTES_LEAST = 640 * MIB  # of the smallest model in the catalogue with its context
 READY_MS_LEAST = 30_000
 PROBE_MS_MAX = 60_000
@@ -30,13 +32,14 @@ _UNPRINTABLE = re.compile("[^\t\n\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0
 _CORES = re.compile(r"\d+(?:-\d+)?(?:,\d+(?:-\d+)?)*", re.ASCII)
 
 
-def write(translator: Translator, fleet: str, files: Iterable[Path]) -> str:
+def write(translator: Translator, fleet: str, files: Iterable[Path], folder: Path) -> str:
     """Write the manifest's text.
 
     Args:
         translator: after its run.
         fleet: name.
         files: the Compose files, named in the first line.
+        folder: where the manifest will stand.
     """
     entries = translator.entries
     models = [entry for entry in entries if entry.becomes == MODEL]
@@ -50,37 +53,50 @@ def write(translator: Translator, fleet: str, files: Iterable[Path]) -> str:
         f"fleet: {fleet}",
         "port_offset: 0",
     ]
-    lines += _pools(running, models)
+    lines += _pools(entries)
     if translator.desk.kept:
         ports = ", ".join(str(port) for port in sorted(translator.desk.kept))
         lines += ["", "port_ranges:", f"  services: [{ports}]   # kept from the Compose file"]
-    lines += ["", "runtime_pools:", "  python: {workers: 1}   # for agents; there are none yet"]
+    lines += ["", "runtime_pools:", "  python: {workers: 1}   # the agents' instances come from it"]
     lines += _cpu_sets(running)
     if models:
         lines += _llm(models, translator.models)
-    if running:
+    if running or planned:
         lines += ["", "services:"]
     for index, entry in enumerate(running):
         lines += [*([""] if index else []), *_service(entry)]
     if planned:
-        lines += ["", "# Not started: these need their image, and there is no container engine here.", "# services:"]
+        lines += [
+            *([""] if running else []),
+            "  # Planned, not started: these need their image, and there is no container engine here. One that you",
+            "  # install yourself runs when it has a command and its status and start are removed. Remove what you do",
+            "  # not need: its memory is part of the plan.",
+        ]
     for entry in planned:
-        lines += [f"#   {line}".rstrip() for line in _planned(entry)]
+        lines += _planned(entry)
+    lines += _agents(running, folder)
     return "\n".join(lines) + "\n"
 
 
-def _pools(running: list[Entry], models: list[Entry]) -> list[str]:
-    """Size each pool by what is in it, so that no pool holds a service below its own limit."""
+def _pools(entries: list[Entry]) -> list[str]:
+    """Size each pool by the limits of what is started in it, and for the largest of what is planned."""
+    models = [entry for entry in entries if entry.becomes == MODEL]
     sizes = {"infrastructure": llm_bytes(models[0]) if models else 0, "standard": 0, "monitoring": 0}
-    for entry in running:
-        sizes[entry.pool] += entry.memory_bytes
+    for entry in entries:
+        if entry.runs:
+            sizes[entry.pool] += entry.memory_bytes
+    if any(entry.operations for entry in entries):
+        sizes["standard"] += AGENT_BYTES
+    for name in sizes:
+        planned = [entry.memory_bytes for entry in entries if entry.becomes == PLANNED and entry.pool == name]
+        sizes[name] += max(planned, default=0)
     sizes = {name: max(-(-size // MIB) * MIB, POOL_BYTES_LEAST) for name, size in sizes.items()}
     total = sum(sizes.values()) + PLATFORM_BYTES
     reserve = max(total // RESERVE_SHARE // MIB * MIB, POOL_BYTES_LEAST)
     standard = min(sizes["standard"], 256 * MIB)
     return [
         "",
-        "memory_pools:   # as large as the limits of what is in them",
+        "memory_pools:   # the limits of what is started, and the largest of what is planned",
         f"  infrastructure: {{size: {size_text(sizes['infrastructure'])}}}",
         f"  critical: {{size: {size_text(PLATFORM_BYTES)}, max_per_agent: 128MB}}   # the fleet's own processes",
         f"  standard: {{size: {size_text(sizes['standard'])}, max_per_agent: {size_text(standard)}}}",
@@ -206,16 +222,36 @@ def _checks(entry: Entry) -> Iterator[str]:
 
 
 def _planned(entry: Entry) -> Iterator[str]:
-    yield f"{entry.name}:   # {_comment(entry.why)}"
+    yield f"  {entry.name}:"
+    yield "    status: planned"
+    yield "    start: on-demand"
+    yield f"    description: {quoted(_comment(entry.why), value=True)}"
     if entry.known and entry.known.program:
-        yield f"  command: {entry.known.program}   # where it is installed"
-    names = entry.port_names()
-    if len(names) == 1:
-        yield f"  port: {next(iter(entry.ports.values()))}"
-    elif names:
-        yield "  ports: {" + ", ".join(f"{name}: {entry.ports[inside]}" for inside, name in names.items()) + "}"
-    yield f"  pool: {entry.pool}"
-    yield f"  memory: {size_text(entry.memory_bytes)}{'   # proposed' if entry.proposed else ''}"
+        yield f"    command: {quoted(entry.known.program, value=True)}"
+    yield from _ports(entry)
+    yield f"    pool: {entry.pool}"
+    yield f"    memory: {size_text(entry.memory_bytes)}{'   # proposed' if entry.proposed else ''}"
+
+
+def _agents(running: list[Entry], folder: Path) -> Iterator[str]:
+    """Write the HTTP agents: the same programs, asked by durable tasks."""
+    agents = [entry for entry in running if entry.operations]
+    if not agents:
+        return
+    yield ""
+    yield "agents:   # the same programs, unchanged, behind a port of their own, with durable tasks"
+    for entry in agents:
+        if entry.operations is None:
+            continue
+        yield f"  {entry.name}-agent:"
+        if entry.operations.document:
+            document = os.path.relpath(entry.operations.document, folder)
+            yield f"    http: {{service: {entry.name}, openapi: {quoted(document, value=True)}}}"
+            continue
+        yield "    http:"
+        yield f"      service: {entry.name}"
+        yield "      skills:"
+        yield from (f"        {name}: {quoted(text, value=True)}" for name, text in entry.operations.skills.items())
 
 
 def quoted(text: str, *, value: bool = False) -> str:

@@ -72,7 +72,7 @@ def test_chat(fixture: Callable[..., Imported], loaded: Callable[[], spec.Manife
         "LOG_LEVEL": "info",
         "PYTHONPATH": "{folder}/pipelines",
         "MODEL_URL": "http://127.0.0.1:{port_of.llm}/v1",
-        "PAGE_URL": "http://127.0.0.1:3000",
+        "PAGE_URL": "http://127.0.0.1:{port_of.open-webui}",
         "TEMPLATE": '{{"role": "${{role}}"}}',
     }
     assert report.prepare == [
@@ -104,7 +104,12 @@ def test_flows(fixture: Callable[..., Imported], loaded: Callable[[], spec.Manif
         ("llm", 11434): (11434, 10104),
     }
     service = loaded().services["indexer"]
-    assert service.argv[-4:] == ("--store", "http://127.0.0.1:6333", "--model", "http://127.0.0.1:{port_of.llm}")
+    assert service.argv[-4:] == (
+        "--store",
+        "http://127.0.0.1:{port_of.qdrant}",
+        "--model",
+        "http://127.0.0.1:{port_of.llm}",
+    )
     assert service.cwd.endswith("/flows/indexer")
     assert service.after == ("llm",)
     assert any("local.env is missing and not required" in note.text for note in report.notes)
@@ -134,8 +139,8 @@ def test_research(fixture: Callable[..., Imported], loaded: Callable[[], spec.Ma
     assert (gateway.probe.kind, gateway.probe.path, gateway.probe.fail_after) == ("http", "/health", 4)
     assert search.argv[-2:] == ("-b", "127.0.0.1:{port}")
     assert search.env["CHROMA_HOST"] == "127.0.0.1"
-    assert search.env["CHROMA_PORT"] == "8001"
-    assert search.env["CACHE"] == "redis://:pass@127.0.0.1:10001/0"
+    assert search.env["CHROMA_PORT"] == "{port_of.chromadb}"
+    assert search.env["CACHE"] == "redis://:pass@127.0.0.1:{port_of.redis}/0"
     assert search.cpu.weight == 50
     assert loaded().cpu_sets["set-1"].members == ("search",)
     assert writer.argv == ("{python}", "-m", "writer.serve", "--port", "{port}", "--data", "{state}")
@@ -161,6 +166,9 @@ def test_watch(fixture: Callable[..., Imported], loaded: Callable[[], spec.Manif
     assert becomes(report)["cadvisor"][0] == "planned"
     exporter = loaded().services["exporter"]
     assert exporter.ports[0].number == 9105
+    planned = loaded().services["prometheus"]
+    assert planned.planned
+    assert planned.ports[0].number == 9090
     assert (exporter.probe.kind, exporter.probe.path, exporter.probe.interval_ms) == ("http", "/metrics", 20_000)
     told = [note.text for note in report.notes]
     assert any("keeps 9105" in text for text in told)

@@ -9,6 +9,7 @@ import pytest
 
 from sutazai.compose import Source, take_over
 from sutazai.compose.dockerfile import host_folder, read_dockerfile
+from sutazai.compose.http_agents import find_operations
 from sutazai.compose.images import is_base, known, repository
 from sutazai.compose.links import Links, Target, own_value, own_words
 from sutazai.compose.ports import PortDesk
@@ -396,3 +397,61 @@ def test_nothing_is_written_when_the_place_is_bad(tmp_path: Path, take: Take) ->
     with pytest.raises(ConfigErrors, match="1 mistake"):
         save(imported, tmp_path / "nowhere/sutazai.yaml")
     assert not [path for path in tmp_path.iterdir() if path.name.endswith(".tmp")]
+
+
+SERVER = """
+from fastapi import FastAPI
+app = FastAPI()
+other = object()
+
+@app.get("/items/{item_id:path}")
+async def item(item_id: str): ...
+
+@app.post("/summarise")
+def summarise(): ...
+
+@app.get("/health")
+def health(): ...
+
+@other.get("/no")
+def no(): ...
+
+@app.get("relative")
+def relative(): ...
+"""
+FLASK = """
+import flask
+server = flask.Flask(__name__)
+
+@server.route("/count/<int:number>", methods=["POST"])
+def count(number): ...
+
+@server.route("/list")
+def list_all(): ...
+"""
+
+
+def test_operations_of_a_program(tmp_path: Path) -> None:
+    """FastAPI's and Flask's operations are read from the source; a program that is none, or broken, has none."""
+    (tmp_path / "app.py").write_text(SERVER)
+    (tmp_path / "broken.py").write_text("def (")
+    assert find_operations(tmp_path).skills == {"item": "GET /items/{item_id}", "summarise": "POST /summarise"}
+    (tmp_path / "app.py").write_text(FLASK)
+    assert find_operations(tmp_path).skills == {"count": "POST /count/{number}", "list_all": "GET /list"}
+    (tmp_path / "app.py").write_text("x = 1\n")
+    assert not find_operations(tmp_path)
+    (tmp_path / "openapi.json").write_text("{}")
+    assert find_operations(tmp_path).document == tmp_path / "openapi.json"
+
+
+def test_an_http_program_becomes_an_agent_too(take: Take, loaded: Callable[[], spec.Manifest]) -> None:
+    """The service keeps its port; beside it stands an agent whose skills are the program's operations."""
+    dockerfile = "FROM python\nWORKDIR /s\nCOPY . .\nCMD uvicorn app:app --port 8000\n"
+    report = take(
+        "services:\n  api: {build: api, ports: ['8080:8000']}\n",
+        files={"api/Dockerfile": dockerfile, "api/app.py": SERVER},
+    ).report
+    assert [(row.name, row.becomes) for row in report.services] == [("api", "service"), ("api-agent", "agent")]
+    http = loaded().agents["api-agent"].http
+    assert http is not None
+    assert (http.service, [skill.name for skill in http.skills]) == ("api", ["item", "summarise"])
