@@ -32,6 +32,7 @@ _MILLISECONDS = {
     "d": 86_400_000,
     "w": 604_800_000,
 }
+_CORE = re.compile(r"[0-9]{1,3}", re.ASCII)
 _CPUS = re.compile(r"[0-9]{1,5}(?:\.[0-9]+)?", re.ASCII)
 
 
@@ -81,7 +82,7 @@ def read_limits(section: Section, deploy: Section | None, notes: Notes, service:
         memory_bytes=memory,
         reserved_bytes=reserved,
         cpu_cores=cpus,
-        cpu_set=section.text("cpuset").replace(" ", ""),
+        cpu_set=_cpu_set(section),
         weight=min(max(round(shares * WEIGHT_DEFAULT / CPU_SHARES_DEFAULT), 1), WEIGHT_MAX) if shares else 0,
         pids=(_pids(limits, "pids") if limits else 0) or _pids(section, "pids_limit"),
         log_bytes=_log(section, notes, service),
@@ -126,6 +127,17 @@ def _cpus(section: Section, key: str) -> float:
         section.add(key, f"{text!r} is no number of cores", 'write "0.5" or "2"')
         return 0.0
     return float(text)
+
+
+def _cpu_set(section: Section) -> str:
+    text = section.text("cpuset").replace(" ", "")
+    pairs = [part.partition("-") for part in text.split(",")] if text else []
+    for first, sign, last in pairs:
+        numbers = (first, last) if sign else (first,)
+        if not all(_CORE.fullmatch(number) for number in numbers) or (sign and int(last) < int(first)):
+            section.add("cpuset", f"{text!r} is no list of cores", 'write "0-3" or "0,2"')
+            return ""
+    return text
 
 
 def _quota(section: Section) -> float:

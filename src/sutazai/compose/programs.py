@@ -104,7 +104,7 @@ def find_program(service: ComposeService, image: Image | None, home: Path) -> Pr
     if not is_base(base):
         return f"it is inside the image {base}"
     argv = _argv(service, stage)
-    if not argv:
+    if not argv or not argv[0]:
         return f"neither the Compose file nor the Dockerfile names its command, and {base} brings none of its own"
     return _Finder(service, stage, home).find(argv)
 
@@ -136,6 +136,8 @@ class _Finder:
 
     def find(self, argv: list[str]) -> Program | str:
         argv = _unwrapped(argv)
+        if not argv:
+            return "its command is empty"
         folders = self._folders(self._workdir)
         if not folders:
             return self._no_files(argv)
@@ -197,7 +199,7 @@ class _Finder:
                 program.argv = argv = _unwrapped(shlex.split(line))
             except ValueError:
                 return f"its command cannot be split into words: {line}"
-            if not argv:
+            if not argv or not argv[0]:
                 return "its command is empty"
         name = argv[0]
         if _PYTHON.fullmatch(name) or PurePosixPath(name).name in MODULES:

@@ -29,7 +29,6 @@ PROBE_MS_MAX = 60_000
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*(?: [A-Za-z0-9_./-]+)*", re.ASCII)
 _WORDS = {"true", "false", "yes", "no", "on", "off", "null", "y", "n", "none"}
 _UNPRINTABLE = re.compile("[^\t\n\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_CORES = re.compile(r"\d+(?:-\d+)?(?:,\d+(?:-\d+)?)*", re.ASCII)
 
 
 def write(translator: Translator, fleet: str, files: Iterable[Path], folder: Path) -> str:
@@ -113,7 +112,7 @@ def llm_bytes(entry: Entry) -> int:
 def _cpu_sets(running: list[Entry]) -> list[str]:
     sets: dict[str, list[str]] = {}
     for entry in running:
-        if _CORES.fullmatch(entry.source.limits.cpu_set):
+        if entry.source.limits.cpu_set:
             sets.setdefault(entry.source.limits.cpu_set, []).append(entry.name)
     lines = ["", "cpu_sets:"] if sets else []
     for number, (cores, members) in enumerate(sets.items(), start=1):

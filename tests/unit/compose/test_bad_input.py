@@ -56,6 +56,8 @@ def only(mistakes: list[ConfigError]) -> str:
         (WEB + "    mem_limit: lots\n", "compose.yaml:4:16", "write 512m or 2g"),
         (WEB + "    mem_limit: 512\n", "compose.yaml:4:16", "did you mean 512m?"),
         (WEB + "    cpus: half\n", "compose.yaml:4:11", "'half' is no number of cores"),
+        (WEB + "    cpuset: 3-1\n", "compose.yaml:4:13", "'3-1' is no list of cores"),
+        (WEB + "    cpuset: '99999'\n", "compose.yaml:4:13", "is no list of cores"),
         (WEB + "    pids_limit: many\n", "compose.yaml:4:17", "'many' is not a number"),
         (WEB + "    stop_grace_period: soon\n", "compose.yaml:4:24", "write 30s or 1m30s"),
         (WEB + "    command: 'echo \"a'\n", "compose.yaml:4:14", "cannot be split into words"),

@@ -455,3 +455,12 @@ def test_an_http_program_becomes_an_agent_too(take: Take, loaded: Callable[[], s
     http = loaded().agents["api-agent"].http
     assert http is not None
     assert (http.service, [skill.name for skill in http.skills]) == ("api", ["item", "summarise"])
+
+
+@pytest.mark.parametrize("command", ["['']", "exec", "[sh, -c, '']", "[tini, --]"])
+def test_a_command_of_nothing(take: Take, command: str) -> None:
+    """A command that names no program is planned with the reason; nothing falls over it."""
+    text = f"services:\n  a: {{image: python, command: {command}, working_dir: /w, volumes: ['.:/w']}}\n"
+    row = take(text).report.services[0]
+    assert row.becomes == "planned"
+    assert "command" in row.how
