@@ -102,7 +102,7 @@ def read_dockerfile(path: Path, context: Path, *, target: str = "", args: dict[s
     Raises:
         ConfigErrors: it cannot be read, has no ``FROM``, or not the wanted stage.
     """
-    text = inline or read_text(path)
+    text = inline or read_text(path, hint="a Dockerfile begins with FROM image")
     reader = _Reader(context, args)
     for word, rest in _instructions(text):
         reader.take(word, rest)

@@ -21,6 +21,7 @@ from sutazai.spec.section import Section, is_null, near, one_of
 if TYPE_CHECKING:
     from collections import abc
 
+HINT = "a Compose file is services: with names below it"
 FILES_MAX = 64
 SERVICES_MAX = 1_000
 DEFAULT_NAMES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
@@ -179,7 +180,7 @@ class _Reader:
             return self._files[key]
         if len(self._files) >= FILES_MAX:
             raise fail(f"more than {FILES_MAX} files include or extend each other", Place(str(path)))
-        document = read_document(path, self._mistakes)
+        document = read_document(path, self._mistakes, hint=HINT)
         root = self._project.variables.expand_node(document)
         section = Section(root if isinstance(root, Mapping) else document, "", self._mistakes, Place(str(path), 1, 1))
         services = self._services(section, path)

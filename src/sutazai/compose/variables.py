@@ -143,7 +143,7 @@ class _EnvFile:
 
     def __init__(self, path: Path, variables: Variables) -> None:
         self._path, self._variables = path, variables
-        self._text = read_text(path) + "\n"
+        self._text = read_text(path, hint="write NAME=value, or remove it") + "\n"
         self._at = 0
         self._line = 1
         self._known: dict[str, str] = {}

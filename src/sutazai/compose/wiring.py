@@ -7,6 +7,7 @@ rewritten.
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -156,7 +157,9 @@ class Wiring:
                 (key, env[key], text) for key, text in linked.items() if LOOPBACK in text or f"{OPEN}port_of" in text
             ]
             changed += [("command", old, new) for old, new in zip(argv, words, strict=True) if old != new]
-            self._rows += [LinkRow(entry.name, *map(shown, row)) for row in changed if row[1] != row[2]]
+            self._rows += [
+                LinkRow(entry.name, *(_masked(shown(text)) for text in row)) for row in changed if row[1] != row[2]
+            ]
             entry.env = linked
             entry.argv = [self._relative(word, program.cwd) for word in words]
             entry.cwd = os.path.relpath(program.cwd, self._out)
@@ -185,6 +188,11 @@ class Wiring:
 def shown(text: str) -> str:
     """Write a text as the manifest has it: braces doubled, placeholders in single ones."""
     return text.replace("{", "{{").replace("}", "}}").replace(OPEN, "{").replace(CLOSE, "}")
+
+
+def _masked(text: str) -> str:
+    """Write an address without its password: a report is shown to others."""
+    return re.sub(r"(://[^:/@\s]*:)[^@/\s]+@", r"\1***@", text)
 
 
 def hosts_of(entry: Entry) -> list[str]:

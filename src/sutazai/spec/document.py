@@ -31,8 +31,16 @@ _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-def read_text(path: Path) -> str:
+#: What to do about a manifest with nothing in it.
+EXAMPLE = "start from fleets/demo.yaml"
+
+
+def read_text(path: Path, *, hint: str = EXAMPLE) -> str:
     """Read a text file of the user, with every reason why that fails put into words.
+
+    Args:
+        path: of the file.
+        hint: what to do when it is empty.
 
     Raises:
         ConfigErrors: missing, a directory, no ordinary file, unreadable, too long, not UTF-8, or empty.
@@ -58,21 +66,26 @@ def read_text(path: Path) -> str:
         raise _too_long(len(data), place)
     text = _decode(data, place)
     if not text.strip():
-        raise fail("the file is empty", place, "start from fleets/demo.yaml")
+        raise fail("the file is empty", place, hint)
     return text
 
 
-def read_document(path: Path, mistakes: Mistakes) -> Mapping:
+def read_document(path: Path, mistakes: Mistakes, *, hint: str = EXAMPLE) -> Mapping:
     """Read a YAML file whose top is a mapping.
+
+    Args:
+        path: of the file.
+        mistakes: where lesser mistakes go.
+        hint: what to do when nothing is in it.
 
     Raises:
         ConfigErrors: it cannot be read, is no YAML, or is no mapping; lesser mistakes (a duplicate key) go to
             ``mistakes``.
     """
-    return parse_document(read_text(path), str(path), mistakes)
+    return parse_document(read_text(path, hint=hint), str(path), mistakes, hint=hint)
 
 
-def parse_document(text: str, path: str, mistakes: Mistakes) -> Mapping:
+def parse_document(text: str, path: str, mistakes: Mistakes, *, hint: str = EXAMPLE) -> Mapping:
     """Read YAML text whose top is a mapping.
 
     Raises:
@@ -88,10 +101,10 @@ def parse_document(text: str, path: str, mistakes: Mistakes) -> Mapping:
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise fail(f"is no YAML: {error}", place) from error
     if node is None:
-        raise fail("the file holds only comments", place, "start from fleets/demo.yaml")
+        raise fail("the file holds only comments", place, hint)
     if not isinstance(node, Mapping):
         kind = "a list" if isinstance(node, Sequence) else "a single value"
-        raise fail(f"holds {kind}, but a manifest is keys with values", node.place, "begin with: fleet: my-fleet")
+        raise fail(f"holds {kind}, but keys with values are meant", node.place, hint)
     return node
 
 
