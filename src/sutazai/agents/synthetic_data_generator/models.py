@@ -252,7 +252,8 @@ class Pair(BaseModel):
 class Dependence(BaseModel):
     """All pairs of columns that have a measure; ``pairs`` holds the 20 that differ the most."""
 
-    compared: int
+    compared: int = Field(description="pairs")
+    rows_compared: int
     mean_difference: float
     max_difference: float
     pairs: list[Pair]
