@@ -154,6 +154,13 @@ class ScriptedLlm:
     def __init__(self, *, data: Any = None, text: str = "", error: Exception | None = None) -> None:
         self.data, self.text, self.error = data, text, error
         self.asked: list[dict[str, Any]] = []
+        self.vectors: dict[str, list[float]] = {}
+
+    def embed(self, texts: Sequence[str], **_: Any) -> list[list[float]]:
+        """The vector of the first known word in each text."""
+        if self.error is not None:
+            raise self.error
+        return [next(vector for word, vector in self.vectors.items() if word in text) for text in texts]
 
     def chat(self, messages: Any, **options: Any) -> Answer:
         self.asked.append({"messages": messages, **options})

@@ -124,6 +124,20 @@ def test_required_twins_orders_and_labels(counting: Broker) -> None:
     assert all(found["tokens"] == 8 for found in orders.values())
 
 
+def test_embeddings_by_option(counting: Broker) -> None:
+    """Relevance and novelty come from vectors when they are asked for; without them that is an error, no fallback."""
+    items = [{"id": "car", "text": "a car"}, {"id": "sea", "text": "the sea"}, {"id": "none", "text": ""}]
+    data = {"items": items, "budget": 3, "query": "automobile", "options": {"method": "embeddings"}}
+    counting.llm.vectors = {"automobile": [1.0, 0.0], "car": [0.8, 0.6], "sea": [0.0, 1.0]}  # type: ignore[attr-defined]
+    result = counting.ask(AGENT, "pack", data).require()
+    assert [(one["id"], one["relevance"]) for one in result["kept"]] == [("car", 0.8)]
+    assert result["relevance_method"] == "embeddings"
+    counting.llm.error = UnavailableError("the embedding model is not here")
+    error = counting.ask(AGENT, "pack", data).error
+    assert error is not None
+    assert error["code"] == "unavailable"
+
+
 def test_min_relevance(counting: Broker) -> None:
     """Items below are out with their relevance, required ones stay."""
     items = [

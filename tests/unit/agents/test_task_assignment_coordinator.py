@@ -12,7 +12,7 @@ from sutazai.client import Status
 from sutazai.errors import UnavailableError
 
 if TYPE_CHECKING:
-    from conftest import Broker
+    from conftest import Broker, ScriptedLlm
 
 AGENT = "task-assignment-coordinator"
 
@@ -72,6 +72,26 @@ def test_a_silent_fleet_is_said_or_unavailable(broker: Broker, monkeypatch: pyte
     assert error["code"] == "unavailable"
 
 
+def test_embeddings_where_there_are_some(broker: Broker, scripted: type[ScriptedLlm]) -> None:
+    """Vectors decide when the model's server gives them; by name they are required; without them words decide."""
+    agents = [worker("baker", "Bake bread."), worker("smith", "Forge iron.")]
+    data: dict[str, Any] = {"task": "make a loaf", "agents": agents}
+    broker.llm = scripted()
+    broker.llm.vectors = {"baker": [1.0, 0.0], "smith": [0.0, 1.0], "loaf": [0.8, 0.6]}
+    found = broker.ask(AGENT, "match", data).require()
+    assert found["method"]["name"] == "embeddings"
+    assert [(one["agent"], one["similarity"]["value"]["value"]) for one in found["candidates"]] == [
+        ("baker", 0.8), ("smith", 0.6),
+    ]  # fmt: skip
+    broker.llm = scripted(error=UnavailableError("the embedding model is not here"))
+    fallen_back = broker.ask(AGENT, "match", data).require()
+    assert (fallen_back["status"], fallen_back["method"]["name"]) == ("no-match", "tf-idf")
+    assert "the embedding model is not here" in fallen_back["method"]["why"]
+    error = broker.ask(AGENT, "match", {**data, "options": {"method": "embeddings"}}).error
+    assert error is not None
+    assert error["code"] == "unavailable"
+
+
 def test_nothing_fits(broker: Broker) -> None:
     """A task that no skill mentions has no candidate."""
     result = broker.ask(AGENT, "match", {"task": "xylophone quartet", "agents": [worker("a", "Bake bread.")]}).require()
@@ -107,7 +127,7 @@ def test_the_assignment_is_the_best_of_all(broker: Broker, seed: int) -> None:
     found = broker.ask(AGENT, "assign", {"tasks": tasks, "agents": agents}).require()
     scores = {}
     for task in tasks:
-        data = {"task": task["text"], "agents": agents, "limit": 50, "min_similarity": 0.1}
+        data = {"task": task["text"], "agents": agents, "limit": 50}
         for one in broker.ask(AGENT, "match", data).require()["candidates"]:
             scores[task["id"], one["agent"]] = one["score"]
     room = {one["name"]: one["instances_max"] for one in agents}
@@ -141,11 +161,11 @@ def test_capacity_is_instances_less_open_tasks(broker: Broker) -> None:
         ("match", {"task": "x"}, "invalid-input", "task"),
         (
             "match",
-            {"task": "bake", "weights": {"similarity": 0, "availability": 0, "success": 0}},
+            {"task": "bake", "options": {"weights": {"similarity": 0, "availability": 0, "success": 0}}},
             "non-retryable",
             "0",
         ),
-        ("match", {"task": "bake", "weights": {"luck": 1}}, "invalid-input", "luck"),
+        ("match", {"task": "bake", "options": {"weights": {"luck": 1}}}, "invalid-input", "luck"),
         ("match", {"task": "bake", "agents": [worker("a", "x"), worker("a", "y")]}, "non-retryable", "twice"),
         ("assign", {"tasks": [{"id": "a", "text": "bake"}] * 201}, "invalid-input", "200"),
         ("assign", {"tasks": [{"id": "a", "text": "bake", "value": 0}]}, "invalid-input", "value"),

@@ -14,10 +14,10 @@ from sutazai.runtime import Agent, Context, NonRetryableError
 agent = Agent("context-framework")
 
 Items = Annotated[list[Item], Field(min_length=1, max_length=ITEMS_MAX)]
+RelevanceMethod = Literal["given", "tf-idf", "embeddings", "equal", "given and tf-idf", "given and embeddings"]
 Count = Callable[[Sequence[str]], list[int]]
 Separator = Annotated[str, Field(max_length=100, description="between two items")]
 SOURCE = "POST /tokenize of the fleet's language model: its own tokenizer"
-SIMILARITY = "cosine of TF-IDF over words; near-duplicates by word triples"
 
 
 @agent.skill
@@ -35,12 +35,13 @@ def pack(
     texts = packing.rendered(items, labels=how.labels)
     ctx.progress(0.2, f"counting {len(items)} items")
     sizes, costs, whole = _sizes(count, texts, how.separator)
-    asked, each = similarity.vectors(texts, query)
+    asked, each = _compared(ctx, texts, query, how.method)
     bench = packing.Bench(items, texts, sizes, costs, _relevance(items, asked, query), each, budget, how, count)
     text, tokens = packing.pack(bench, similarity.duplicates([item.text for item in items], how.duplicate_from))
     return Packed(
         text=text, tokens=tokens, budget=budget, kept=packing.kept(bench), dropped=packing.dropped(bench),
-        tokens_of_all=whole, relevance_method=_method(items, query), similarity_method=SIMILARITY,
+        tokens_of_all=whole, relevance_method=_method(items, query, how.method),
+        similarity_method=f"cosine by {how.method}; near-duplicates by word triples",
         tokenizer=Tokenizer(source=SOURCE), notes=_notes(items, query, how.order),
     )  # fmt: skip
 
@@ -96,13 +97,32 @@ def _relevance(items: Sequence[Item], asked: np.ndarray, query: str) -> np.ndarr
     return np.array([own if own is not None else value for own, value in zip(given, computed, strict=True)])
 
 
-def _method(items: Sequence[Item], query: str) -> Literal["given", "tf-idf", "equal", "given and tf-idf"]:
+def _compared(
+    ctx: Context, texts: list[str], query: str, method: Literal["tf-idf", "embeddings"]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Compare texts with the query and with each other; empty ones are like nothing."""
+    if method == "tf-idf":
+        return similarity.vectors(texts, query)
+    places = [place for place, text in enumerate(texts) if text.strip()]
+    wanted = [texts[place] for place in places] + ([query] if query.strip() else [])
+    vectors = np.array(ctx.llm.embed(wanted), dtype=np.float64) if wanted else np.zeros((0, 1))
+    each = np.zeros((len(texts), len(texts)))
+    each[np.ix_(places, places)] = np.clip(vectors[: len(places)] @ vectors[: len(places)].T, 0, 1)
+    asked = np.zeros(len(texts))
+    if query.strip():
+        asked[places] = np.clip(vectors[: len(places)] @ vectors[-1], 0, 1)
+    return asked, each
+
+
+def _method(items: Sequence[Item], query: str, method: Literal["tf-idf", "embeddings"]) -> RelevanceMethod:
     given = sum(item.relevance is not None for item in items)
     if given == len(items):
         return "given"
     if not query.strip():
         return "equal"
-    return "given and tf-idf" if given else "tf-idf"
+    if not given:
+        return method
+    return "given and tf-idf" if method == "tf-idf" else "given and embeddings"
 
 
 def _notes(items: Sequence[Item], query: str, order: str) -> list[str]:

@@ -25,6 +25,10 @@ class Options(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
+    method: Literal["tf-idf", "embeddings"] = Field(
+        default="tf-idf",
+        description="embeddings: of the language model's server, better for other words of one meaning",
+    )
     diversity: Share = Field(default=0.3, description="0 looks at relevance only, 1 at novelty only")
     duplicate_from: float = Field(
         default=0.8, ge=0.3, le=1, description="share of common word triples from which two items are one"
@@ -77,7 +81,7 @@ class Packed(BaseModel):
     kept: list[Kept]
     dropped: list[Dropped]
     tokens_of_all: int = Field(description="what all items together would take")
-    relevance_method: Literal["given", "tf-idf", "equal", "given and tf-idf"]
+    relevance_method: Literal["given", "tf-idf", "embeddings", "equal", "given and tf-idf", "given and embeddings"]
     similarity_method: str
     tokenizer: Tokenizer
     notes: list[str]

@@ -4,23 +4,21 @@ from typing import Annotated
 
 from pydantic import Field
 
-from sutazai.agents.task_assignment_coordinator import assigning, candidates, scoring, similarity
+from sutazai.agents.task_assignment_coordinator import assigning, candidates, comparing, scoring
 from sutazai.agents.task_assignment_coordinator.models import (
     TASKS_MAX,
     AgentGiven,
     Assigned,
     Matched,
-    Method,
+    Options,
     TaskAsk,
     Text,
-    Weights,
 )
 from sutazai.runtime import Agent, Context, NonRetryableError
 
 agent = Agent("task-assignment-coordinator")
 
 Given = Annotated[list[AgentGiven] | None, Field(min_length=1, max_length=200, description="recorded agents instead")]
-Least = Annotated[float, Field(ge=0, le=1, description="agents whose best skill is less similar are left out")]
 
 
 @agent.skill
@@ -28,21 +26,19 @@ def match(
     task: Text,
     ctx: Context,
     limit: Annotated[int, Field(ge=1, le=50, description="how many agents to give")] = 5,
-    min_similarity: Least = 0.05,
-    weights: Weights | None = None,
+    options: Options | None = None,
     agents: Given = None,
 ) -> Matched:
     """Rank agents for a task with reasons: skill similarity, load now and past success, each with its source."""
     workers, notes = _workers(ctx, agents)
-    shares = scoring.scaled(weights or Weights())
-    skills, fits, method = _compare(workers, [task])
-    ranked = scoring.candidates(workers, skills, fits[0], method, shares)
-    kept = [one for one in ranked if float(one.similarity.value.value) >= min_similarity][:limit]
+    how = options or Options()
+    shares = scoring.scaled(how.weights)
+    skills, fits, used = comparing.compare(ctx, workers, [task], how)
+    ranked = scoring.candidates(workers, skills, fits[0], used, shares)
+    kept = [one for one in ranked if float(one.similarity.value.value) >= used.min_similarity][:limit]
     if not kept:
         notes.append("no agent says that it does this; the nearest words are told by a lower min_similarity")
-    return Matched(
-        status="matched" if kept else "no-match", method=method, weights=shares, candidates=kept, notes=notes
-    )
+    return Matched(status="matched" if kept else "no-match", method=used, weights=shares, candidates=kept, notes=notes)
 
 
 @agent.skill
@@ -50,8 +46,7 @@ def assign(
     tasks: Annotated[list[TaskAsk], Field(min_length=1, max_length=TASKS_MAX)],
     ctx: Context,
     rounds: Annotated[int, Field(ge=1, le=100, description="tasks that one instance may take one after the other")] = 1,
-    min_similarity: Least = 0.1,
-    weights: Weights | None = None,
+    options: Options | None = None,
     agents: Given = None,
 ) -> Assigned:
     """Assign a batch of tasks to agents optimally under their capacities, and say what could not be placed and why."""
@@ -60,13 +55,14 @@ def assign(
         twice = next(name for name in names if names.count(name) > 1)
         raise NonRetryableError(f"two tasks have the id {twice!r}")
     workers, notes = _workers(ctx, agents)
-    shares = scoring.scaled(weights or Weights())
-    skills, fits, method = _compare(workers, [task.text for task in tasks])
-    ranked = [scoring.candidates(workers, skills, fit, method, shares) for fit in fits]
-    plan = assigning.assign(tasks, ranked, assigning.capacities(workers, rounds), min_similarity)
+    how = options or Options()
+    shares = scoring.scaled(how.weights)
+    skills, fits, used = comparing.compare(ctx, workers, [task.text for task in tasks], how)
+    ranked = [scoring.candidates(workers, skills, fit, used, shares) for fit in fits]
+    plan = assigning.assign(tasks, ranked, assigning.capacities(workers, rounds), used.min_similarity)
     return Assigned(
         objective=assigning.OBJECTIVE, placed=plan.placed, unplaced=plan.unplaced, capacities=plan.capacities,
-        total=plan.total, greedy_placed=plan.greedy[0], greedy_total=plan.greedy[1], method=method, weights=shares,
+        total=plan.total, greedy_placed=plan.greedy[0], greedy_total=plan.greedy[1], method=used, weights=shares,
         notes=[*notes, "this is a proposal: no task was submitted"],
     )  # fmt: skip
 
@@ -81,13 +77,3 @@ def _workers(ctx: Context, agents: list[AgentGiven] | None) -> tuple[list[candid
     if not workers:
         raise NonRetryableError("this fleet has no other agent with a skill")
     return workers, notes
-
-
-def _compare(
-    workers: list[candidates.Worker], texts: list[str]
-) -> tuple[list[candidates.Skill], list[scoring.Fit], Method]:
-    skills = [skill for worker in workers for skill in worker.skills]
-    index = similarity.index(skills)
-    fits = [scoring.Fit(*index.compare(text)) for text in texts]
-    why = "words of the task against names, descriptions and fields of the real skills"
-    return skills, fits, Method(name="tf-idf", skills=len(skills), why=why)

@@ -46,6 +46,20 @@ class Weights(BaseModel):
     success: Share = 0.15
 
 
+class Options(BaseModel):
+    """How to compare."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    method: Literal["auto", "embeddings", "tf-idf"] = Field(
+        default="auto", description="auto: embeddings of the language model server when it has them, else tf-idf"
+    )
+    min_similarity: Share | None = Field(
+        default=None, description="agents whose best skill is less similar are left out; 0.1, embeddings 0.15"
+    )
+    weights: Weights = Field(default_factory=Weights)
+
+
 class Component(BaseModel):
     """One part of a score: where its number comes from, and what it adds."""
 
@@ -73,9 +87,9 @@ class Method(BaseModel):
     """How similarity was computed."""
 
     name: Literal["embeddings", "tf-idf"]
-    model: str = ""
     skills: int
     why: str
+    min_similarity: float = Field(description="pairs below are left out")
 
 
 class Matched(BaseModel):

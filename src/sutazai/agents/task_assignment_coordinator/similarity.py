@@ -193,9 +193,7 @@ def _vector(counts: Counter[str], idf: dict[str, float]) -> dict[str, float]:
     return {word: weight / length for word, weight in weights.items() if word in idf} if length else {}
 
 
-def cosine(task: Sequence[float], skills: Sequence[Sequence[float]]) -> NDArray[np.float64]:
-    """Cosine of embeddings, negative ones as 0."""
-    one = np.asarray(task, dtype=np.float64)
-    many = np.asarray(skills, dtype=np.float64)
-    lengths = np.linalg.norm(many, axis=1) * float(np.linalg.norm(one))
-    return np.asarray(np.clip(many @ one / np.maximum(lengths, 1e-12), 0.0, 1.0))
+def cosine(task: NDArray[np.float64], skills: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Cosine of a task's embedding with each skill's, negative ones as 0."""
+    lengths = np.linalg.norm(skills, axis=1) * float(np.linalg.norm(task))
+    return np.asarray(np.clip(skills @ task / np.maximum(lengths, 1e-12), 0.0, 1.0))
