@@ -74,7 +74,7 @@ def _candidate(
     words = fit.words[ranked[0]][:_WORDS_SHOWN]
     similarity = _component(
         best, weights.similarity, f"{method.name} cosine with agent:{worker.name}@{worker.version} {skills[0].name}",
-        f"shares {', '.join(words)}" if words else "no common words",
+        _words_why(words, method),
     )  # fmt: skip
     load = worker.busy / worker.instances_max
     availability = _component(
@@ -95,6 +95,12 @@ def _candidate(
                       if fit.similarity[place] > 0][:5],
         reason=f"{worker.name}.{skills[0].name}: {similarity.why}; {availability.why}; {success.why}",
     )  # fmt: skip
+
+
+def _words_why(words: list[str], method: Method) -> str:
+    if words:
+        return f"shares {', '.join(words)}"
+    return "alike in meaning, without a common word" if method.name == "embeddings" else "no common words"
 
 
 def _component(value: float, weight: float, source: str, why: str) -> Component:

@@ -30,6 +30,7 @@ _STOP = frozenset(
     [
         "a",
         "an",
+        "up",
         "and",
         "any",
         "are",
