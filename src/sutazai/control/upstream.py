@@ -1,7 +1,8 @@
 """Why it exists: what an HTTP server can do becomes skills with schemas, before it runs, from what describes it.
 
 The description is the server's own OpenAPI document (3.x, JSON), saved as a file, or a list of operations in the
-manifest. A skill's input has one property for each parameter of the path and of the query, and ``body``.
+manifest; without both, one skill makes any request. A skill's input has one property for each parameter of the path and
+of the query, and ``body``.
 """
 
 from __future__ import annotations
@@ -22,6 +23,25 @@ DOCUMENT_BYTES_MAX = 4 * 1024 * 1024
 _REFERENCE = "#/components/schemas/"
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _WORD = re.compile(r"[^a-z0-9]+")
+
+ANY = "*"
+#: The skill of a server that nothing describes.
+ANY_REQUEST: dict[str, Any] = {
+    "name": "request",
+    "description": "Make any request to the server; its answer is the result.",
+    "input": {
+        "type": "object",
+        "properties": {
+            "method": {"enum": list(METHODS)},
+            "path": {"type": "string", "pattern": "^/[^?#\\s]*$", "description": "with its parts filled in"},
+            "query": {"type": "object", "description": "parameters of the query"},
+            "body": {"description": "sent as JSON"},
+        },
+        "required": ["method", "path"],
+        "additionalProperties": False,
+    },
+    "output": {},
+}
 
 #: The gateway answers these itself, on every agent's port.
 OWN_PATHS = ("/health", "/metrics", "/skills", "/tasks")
@@ -49,6 +69,10 @@ def read_upstream(agent: Agent) -> tuple[Upstream, list[ConfigError]]:
     found = Upstream()
     http = agent.http
     if http is None:
+        return found, []
+    if not http.skills and not http.openapi:
+        found.skills.append(ANY_REQUEST)
+        found.calls[ANY_REQUEST["name"]] = {"method": ANY, "path": ANY, "query": []}
         return found, []
     try:
         operations = _operations(Path(http.openapi)) if http.openapi else {}

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 #: What stands for an agent's code in the plan: this file can be read by every user that can run an instance.
 MODULE = Path(__file__)
 SERVER_WAIT_S = 60.0
+#: In the place of a method and a path: the input has them.
+ANY = "*"
 _PAUSE_S = 0.1
 _PAUSE_S_MAX = 1.0
 _EXCERPT_CHARACTERS = 500
@@ -123,7 +125,8 @@ class HttpSkill(Skill):
             "X-Sutazai-Attempt": str(ctx.task.attempt),
             **({"Content-Type": "application/json"} if body is not None else {}),
         }
-        connection.request(self._call["method"], self.target(data), body, headers)
+        method = str(data.get("method", "GET")) if self._call["method"] == ANY else self._call["method"]
+        connection.request(method, self.target(data), body, headers)
         response = connection.getresponse()
         content = response.read(TASK_RESULT_BYTES_MAX + 1)
         if response.status not in _OK:
@@ -141,6 +144,8 @@ class HttpSkill(Skill):
             ServerRefusedError: a part of the path is missing.
         """
         path = str(self._call["path"])
+        if path == ANY:
+            path = quote(str(data.get("path") or "/"), safe="/%:@!$&'()*+,;=~")
         for name in [part.partition("}")[0] for part in path.split("{")[1:]]:
             if name not in data:
                 raise ServerRefusedError(f"the input lacks {name!r}, a part of the path {path}")

@@ -53,7 +53,7 @@ class HttpAgent:
     Attributes:
         service: that runs it, empty for a server outside of the fleet.
         url: of a server outside of the fleet, empty for a service.
-        skills: operations by name; none means: all that ``openapi`` describes.
+        skills: operations by name; none means: all that ``openapi`` describes, or any request where there is none.
         openapi: absolute path of its OpenAPI document (JSON), empty for none.
         place: in the file.
     """
@@ -86,8 +86,6 @@ def read_http(section: Section, folder: Path) -> HttpAgent | None:
         hint = "it is relative to the manifest; save the server's /openapi.json"
         inner.add("openapi", f"there is no file {file}", hint)
     skills = _skills(inner)
-    if not skills and not openapi:
-        inner.add("skills", "nothing says what it can do", "write skills: {ask: POST /ask}, or openapi: openapi.json")
     inner.finish()
     return HttpAgent(service, url.rstrip("/"), skills, file, section.key_place("http"))
 

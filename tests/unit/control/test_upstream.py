@@ -98,3 +98,17 @@ def test_what_is_no_document(tmp_path: Path, document: Any, problem: str) -> Non
     (mistake,) = mistakes
     assert problem in str(mistake)
     assert mistake.hint
+
+
+def test_a_server_that_nothing_describes(tmp_path: Path) -> None:
+    """One skill makes any request; what is no path of this server is refused by its schema."""
+    path = tmp_path / "sutazai.yaml"
+    path.write_text('fleet: t\nagents:\n  old:\n    http: {url: "http://127.0.0.1:9"}\n')
+    found, mistakes = read_upstream(load(path).agents["old"])
+    assert mistakes == []
+    assert list(found.calls) == ["request"]
+    validator = jsonschema_rs.validator_for(found.skills[0]["input"])
+    assert validator.is_valid({"method": "POST", "path": "/a/b", "query": {"n": 1}, "body": None})
+    for wrong in ("http://elsewhere/", "a", "/a?b=c", "/a b"):
+        assert not validator.is_valid({"method": "GET", "path": wrong})
+    assert not validator.is_valid({"method": "CONNECT", "path": "/a"})

@@ -101,6 +101,17 @@ def test_text(server: str) -> None:
     assert run(server, "/text", {}).result == {"content_type": "text/plain", "text": "plain"}
 
 
+def test_any_request(server: str) -> None:
+    """Without a description, method and path are the input's; what cannot stand in a path is escaped."""
+    facts = AgentFacts("old", "-", upstream={"url": server, "skills": {"request": {"method": "*", "path": "*"}}})
+    given = {"method": "POST", "path": "/json/ä b", "query": {"n": 1}, "body": {"a": 1}}
+    task = {"id": "t_1", "agent": "old", "skill": "request", "input": given}
+    turn = read_turn({"task": task, "fence": 1, "lease_ms": 1, "deadline_left_ms": 30_000})
+    context = Context(turn, Surroundings(log=Log({})))
+    commit = execute(build(facts), turn, context, lambda function, arguments: function(**arguments))
+    assert commit.result == {"path": "/json/%C3%A4%20b?n=1", "sent": {"a": 1}, "key": "t_1"}
+
+
 def test_nobody_there() -> None:
     """Without a server the turn waits until its deadline and asks to be tried again."""
     error = run("http://127.0.0.1:9", "/json", {}, deadline_ms=300).error

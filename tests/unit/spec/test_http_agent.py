@@ -52,7 +52,6 @@ def test_what_is_read(tmp_path: Path) -> None:
     [
         ("{skills: {ask: POST /ask}}", "one of service and url is needed"),
         ('{service: server, url: "http://a:1", skills: {ask: POST /ask}}', "one of service and url is needed"),
-        ("{service: server}", "nothing says what it can do"),
         ("{service: server, openapi: none.json}", "there is no file"),
         ("{service: server, skills: {ask: SEND /ask}}", "is no operation"),
         ("{service: server, skills: {ask: POST ask}}", "is no operation"),
