@@ -168,6 +168,20 @@ def test_the_model_server(tmp_path: Path) -> None:
     assert url == f"http://127.0.0.1:{10104 + OFFSET}/v1/chat/completions"
 
 
+def test_a_model_elsewhere(tmp_path: Path) -> None:
+    """Address, form and the key's place reach the process; the key itself reaches no plan; no file is asked for."""
+    (tmp_path / "key").write_text("very-secret")
+    (tmp_path / "key").chmod(0o600)
+    path = write(tmp_path, "llm: {driver: openai, url: 'https://box/v1', model: org/m, api_key_file: key}\n")
+    compiled = compiler.compile_manifest(path, facts=HOST)
+    assert compiled.file is not None
+    env = process(compiled.file, "llm").env
+    assert (env["SUTAZAI_LLM_DRIVER"], env["SUTAZAI_LLM_UPSTREAM_URL"]) == ("openai", "https://box/v1")
+    assert (env["SUTAZAI_LLM_MODEL"], env["SUTAZAI_LLM_API_KEY_FILE"]) == ("org/m", str(tmp_path / "key"))
+    assert env["SUTAZAI_LLM_MEMORY_BYTES"] == str(256 * MIB)
+    assert "very-secret" not in str(compiled.file)
+
+
 @pytest.mark.parametrize(
     ("llm", "problem", "hint"),
     [

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import threading
 from typing import TYPE_CHECKING
 
 import httpx
@@ -22,6 +20,7 @@ from sutazai.llm.gguf import read_shape
 from sutazai.llm.models import DEFAULT_EMBED_MODEL
 from sutazai.llm.settings import Settings
 from sutazai.testing.llm_driver import LlmDriverContract, answer, ask
+from sutazai.testing.llm_process import WAIT_S, LlmProcess
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
     from sutazai.llm.drivers.protocol import Driver
 
 MODEL = "smollm2-135m-instruct"
-WAIT_S = 120.0
 pytestmark = [pytest.mark.model, pytest.mark.timeout(600)]
 
 
@@ -113,35 +111,12 @@ def test_a_truncated_file_is_refused(model_folder: Path, tmp_path: Path, keep: i
         driver.load()
 
 
-class Server:
-    """``python -m sutazai.llm`` on a port of its own."""
+class Server(LlmProcess):
+    """The model server with the small model, and OpenAI's client for it."""
 
     def __init__(self, **env: str) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "sutazai.llm", "--port", "0"],
-            env={**os.environ, "SUTAZAI_LLM_MODEL": MODEL, "SUTAZAI_LLM_CONTEXT_TOKENS": "1024", **env},
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()  # printed when the model is loaded and the port is open
-        self.port = int(line.split("127.0.0.1:")[1].split(",")[0])
-        self.client = openai.OpenAI(
-            base_url=f"http://127.0.0.1:{self.port}/v1", api_key="none", max_retries=0, timeout=WAIT_S
-        )
-
-    def health(self) -> dict[str, int]:
-        """What the server says about itself."""
-        found: dict[str, int] = httpx.get(f"http://127.0.0.1:{self.port}/health", timeout=WAIT_S).json()
-        return found
-
-    def end(self, number: int = signal.SIGTERM) -> int:
-        """End the process; gives its status."""
-        self.process.send_signal(number)
-        status = self.process.wait(WAIT_S)
-        assert self.process.stdout is not None
-        self.process.stdout.close()
-        return status
+        super().__init__(**{"SUTAZAI_LLM_MODEL": MODEL, "SUTAZAI_LLM_CONTEXT_TOKENS": "1024", **env})
+        self.client = openai.OpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0, timeout=WAIT_S)
 
 
 @pytest.fixture(scope="module")
@@ -263,12 +238,7 @@ def test_a_client_that_leaves_a_stream_frees_its_slot(server: Server) -> None:
     next(iter(stream))
     assert server.health()["active"] == 1
     stream.close()
-    freed = threading.Event()
-    for _ in range(600):
-        if server.health()["active"] == 0:
-            freed.set()
-            break
-    assert freed.is_set()
+    assert server.is_free()
 
 
 def test_a_client_that_gives_up_waiting_frees_its_slot(server: Server) -> None:
@@ -277,9 +247,7 @@ def test_a_client_that_gives_up_waiting_frees_its_slot(server: Server) -> None:
         server.client.with_options(timeout=0.5).chat.completions.create(
             model=MODEL, messages=[{"role": "user", "content": "Tell a long story"}], max_tokens=900, temperature=1
         )
-    for _ in range(600):
-        if server.health()["active"] == 0:
-            break
+    assert server.is_free()
     metrics = httpx.get(f"http://127.0.0.1:{server.port}/metrics", timeout=WAIT_S).text
     assert f'ai_errors_total{{code="client-gone",model="{MODEL}"}}' in metrics
 

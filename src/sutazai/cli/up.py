@@ -52,7 +52,7 @@ def run(
     started = time.monotonic()
     fleet = spec.load(manifest)
     paths = FleetPaths.of(fleet.fleet)
-    if fleet.llm is not None:
+    if fleet.llm is not None and not fleet.llm.url:
         _fetch_model(fleet.llm.model, as_json=as_json)
     plan, code = _compile(manifest, paths, as_json=as_json)
     if plan is None:

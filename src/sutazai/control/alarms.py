@@ -75,11 +75,14 @@ class Board:
             return
         servers = [entry for entry in snapshot.processes() if entry.get("kind") == "llm"]
         away = [entry for entry in servers if not entry.get("ready")]
-        self._llm_ticks = self._llm_ticks + 1 if away else 0
-        if away and self._llm_ticks >= SILENT_TICKS and settled:
-            text = f"{away[0].get('name')} is {away[0].get('state') or 'not ready'}"
+        elsewhere = bool(servers) and not snapshot.model_up
+        self._llm_ticks = self._llm_ticks + 1 if away or elsewhere else 0
+        if self._llm_ticks >= SILENT_TICKS and settled:
+            text = "the server that runs its model is away; /health on its port says why"
+            if away:
+                text = f"{away[0].get('name')} is {away[0].get('state') or 'not ready'}"
             self._own.raise_("LlmUnavailable", "llm", text, snapshot.at_wall_ms)
-        elif not away:
+        elif not away and not elsewhere:
             self._own.clear("LlmUnavailable", "llm")
 
     def _work(self, stats: dict[str, Any], at_wall_ms: int) -> None:

@@ -91,7 +91,7 @@ def _model_mistakes(manifest: spec.Manifest) -> list[ConfigError]:
     from sutazai.llm.models import MODELS
 
     llm = manifest.llm
-    if llm is None:
+    if llm is None or llm.url:
         return []
     place = {"path": llm.place.path, "line": llm.place.line, "column": llm.place.column}
     if "/" in llm.model:

@@ -198,9 +198,18 @@ def _environment(name: str, sources: Sources) -> dict[str, str]:
             "SUTAZAI_LLM_SLOTS": str(llm.slots),
             "SUTAZAI_LLM_CONTEXT_TOKENS": str(llm.context),
             "SUTAZAI_LLM_MEMORY_BYTES": str(llm.memory_bytes),
+            **_elsewhere(llm),
         }
     port = platform.PORT_LLM + sources.plan.port_offset
     return {"SUTAZAI_LLM_URL": f"http://{HOST}:{port}/v1/chat/completions"} if name in {"zygote", "gateway"} else {}
+
+
+def _elsewhere(llm: planner.LlmRow) -> dict[str, str]:
+    """Where the model runs, when it does not run here; its key stays in its file."""
+    if not llm.url:
+        return {}
+    words = {"SUTAZAI_LLM_DRIVER": llm.driver, "SUTAZAI_LLM_UPSTREAM_URL": llm.url}
+    return words | ({"SUTAZAI_LLM_API_KEY_FILE": llm.api_key_file} if llm.api_key_file else {})
 
 
 def _agent(row: planner.AgentRow, sources: Sources) -> Agent:

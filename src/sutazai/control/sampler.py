@@ -124,13 +124,15 @@ class Sampler:
             broker=self._broker.state,
             supervisor_pid=self._supervisor.pid,
         )
+        model = self._model.values(snapshot.processes())
+        snapshot = replace(snapshot, model_up=self._model.is_up())
         self._read_plan()
         conditions = self._board.update(snapshot, self._supervisor.condition)
         self.log_clock.tick(snapshot.at_wall_ms)
         snapshot = replace(snapshot, took_s=time.perf_counter() - started)
         self._notice(snapshot, conditions)
         values = values_of(snapshot, self._agents, self._totals, self._kills)
-        values |= self._model.values(snapshot.processes())
+        values |= model
         self.newest = Look(snapshot, conditions, values, self._agents)
         self._keep(snapshot.at_wall_ms, values)
 

@@ -61,6 +61,7 @@ class Snapshot:
         broker: whether the broker answered.
         supervisor_pid: process id of ``sutazaid``, 0 when unknown.
         took_s: how long the asking took.
+        model_up: False while the model server says that its model, which runs elsewhere, is away.
     """
 
     at_wall_ms: int
@@ -71,6 +72,7 @@ class Snapshot:
     broker: SourceState
     supervisor_pid: int = 0
     took_s: float = 0.0
+    model_up: bool = True
 
     def processes(self) -> list[dict[str, Any]]:
         """Entries of processes, empty when unknown."""

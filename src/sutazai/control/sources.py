@@ -127,6 +127,10 @@ class ModelServer:
                 self._values = {}
         return self._values
 
+    def is_up(self) -> bool:
+        """Whether its model can answer, as its last page says; True while nothing is known."""
+        return all(value for series, value in self._values.items() if series.name == "ai_model_up")
+
 
 class Machine:
     """The machine, read from ``/proc``."""

@@ -132,7 +132,7 @@ class Embedder:
         model = self.model
         if name is None or name.lower().removesuffix(":latest") in {model.name, *model.aliases}:
             return
-        why = "is a chat model" if name.removesuffix(":latest") == default else "is not here"
+        why = "is a chat model" if name.removesuffix(":latest") == default.removesuffix(":latest") else "is not here"
         raise NotFoundError(f"the model {name!r} {why}; embeddings come from {model.name!r}")
 
     async def embed(self, texts: Sequence[str], *, cut: bool) -> Vectors:

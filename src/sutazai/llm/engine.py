@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from sutazai.errors import SutazaiError
 from sutazai.llm import refusal
+from sutazai.llm.away import Watch
 from sutazai.llm.desk import Desk, Job
 from sutazai.llm.meters import Meters
 from sutazai.llm.reading import unless_gone
@@ -73,6 +74,7 @@ class Engine:
         self.driver, self.loaded, self.settings, self.embedder = driver, loaded, settings, embedder
         self.desk = Desk(driver, settings.slots, settings.queue_max)
         self.meters = Meters(loaded.name, loaded.need_bytes)
+        self.watch = Watch(driver)
         self.started_s = time.monotonic()
         self.started_wall_s = time.time()
 
@@ -129,6 +131,7 @@ class Engine:
 
     async def close(self) -> None:
         """End all work; give the memory back unless a thread is still inside the library."""
+        self.watch.stop()
         await self.embedder.close()
         if await self.desk.close(CLOSE_WAIT_S):
             self.driver.close()

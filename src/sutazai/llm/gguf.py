@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 KEYS_MAX = 10_000
+DIMENSIONS_MAX = 8
+_TENSORS = "tensors"
 #: Interpreter, libraries, work buffers of one batch and the repacked weights, measured with the two models of the
 #: catalogue: 95 MB and 178 MB beside file and cache.
 OVERHEAD_BYTES = 200 * MIB
@@ -112,20 +114,56 @@ def read_shape(path: Path) -> Shape:
         raise HostError(f"the head of the model {path} is damaged: {error}; fetch it again") from error
 
 
+def read_head(path: Path) -> tuple[dict[str, Any], int]:
+    """Read all facts of a model file but its vocabulary, with the template of its conversations.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        the facts by their key, and the number of parameters (elements of all tensors).
+
+    Raises:
+        HostError: as ``read_shape``.
+    """
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            reader = _Reader(data)
+            facts = _read_facts(reader)
+            return facts, _parameters(reader, facts.pop(_TENSORS))
+    except OSError as error:
+        raise HostError(f"cannot read the model {path}: {error.strerror}") from error
+    except (ValueError, struct.error, KeyError, MemoryError, TypeError) as error:
+        raise HostError(f"the head of the model {path} is damaged: {error}; fetch it again") from error
+
+
+def _parameters(reader: _Reader, tensors: int) -> int:
+    total = 0
+    for _ in range(tensors):
+        reader.text()
+        size = 1
+        for _ in range(min(reader.number("I"), DIMENSIONS_MAX)):
+            size *= reader.number("Q")
+        reader.number("I")  # type
+        reader.number("Q")  # offset
+        total += size
+    return total
+
+
 def _read_facts(reader: _Reader) -> dict[str, Any]:
     reader.number("I")  # the magic
     version = reader.number("I")
     if version not in {2, 3}:
         raise ValueError(f"GGUF version {version} is not known")
-    reader.number("Q")  # tensors
+    tensors = reader.number("Q")
     count = reader.number("Q")
     if count > KEYS_MAX:
         raise ValueError(f"{count} keys")
-    facts: dict[str, Any] = {}
+    facts: dict[str, Any] = {_TENSORS: tensors}
     for _ in range(count):
         key = reader.text()
         value = reader.value(reader.number("I"))
-        if not key.startswith("tokenizer."):  # long lists that nobody here needs
+        if not key.startswith("tokenizer.") or key == "tokenizer.chat_template":  # long lists that nobody here needs
             facts[key] = value
     return facts
 

@@ -26,6 +26,7 @@ class Meters:
         self._tokens = Counter(*_named("ai_tokens_processed_total"), registry=self._registry)
         self._errors = Counter(*_named("ai_errors_total"), registry=self._registry)
         self._waiting = Gauge(*_named("ai_queue_requests"), registry=self._registry)
+        self._up = Gauge(*_named("ai_model_up"), registry=self._registry)
         self._memory.labels(model).set(need_bytes)
         for kind in ("prompt", "generated"):
             self._tokens.labels(model, kind)
@@ -40,6 +41,10 @@ class Meters:
         """Count one list of texts that became vectors."""
         self._seconds.labels(model).observe(seconds)
         self._tokens.labels(model, "prompt").inc(tokens)
+
+    def there(self, *, is_there: bool) -> None:
+        """Whether the model can answer, as far as is known."""
+        self._up.labels(self._model).set(int(is_there))
 
     def failed(self, code: str) -> None:
         """Count one request that was not answered."""

@@ -104,7 +104,7 @@ def parse_completion(body: Any, model: str, output_tokens_max: int) -> ChatCall:
 def _check_common(body: dict[str, Any], model: str, refused: tuple[str, ...]) -> None:
     # Without a name the loaded model is meant: an agent asks for an answer, the fleet decides by which model.
     named = fields.field(body, "model", str, model)
-    if named.removesuffix(":latest") != model:
+    if named.removesuffix(":latest") != model.removesuffix(":latest"):
         raise Refusal(404, f"the model {named!r} is not loaded; {model!r} is", param="model", code="model_not_found")
     for name in refused:
         if body.get(name):

@@ -18,6 +18,7 @@ from starlette.routing import Route
 
 from sutazai.llm.engine import Engine
 from sutazai.llm.meters import CONTENT_TYPE
+from sutazai.llm.ollama_door import OllamaDoor
 from sutazai.llm.openai_door import OpenAIDoor
 from sutazai.llm.refusal import Refusal
 
@@ -51,6 +52,7 @@ class LlmServer:
         return Starlette(
             routes=[
                 *OpenAIDoor(self._engine).routes(),
+                *OllamaDoor(self._engine).routes(),
                 Route("/health", self._health, methods=["GET"]),
                 Route("/metrics", self._metrics, methods=["GET"]),
             ],
@@ -64,15 +66,18 @@ class LlmServer:
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, _app: Starlette) -> AsyncIterator[None]:
+        self._engine.watch.start()
         yield
         await self._engine.close()
 
     async def _health(self, _request: Request) -> Response:
         engine = self._engine
         now = engine.desk.statistics()
+        away = engine.watch.reason
         return JSONResponse(
             {
-                "status": "healthy",
+                "status": "unavailable" if away else "healthy",
+                **({"reason": away} if away else {}),
                 "model": engine.loaded.name,
                 "driver": engine.driver.name,
                 "uptime": round(time.monotonic() - engine.started_s, 3),
@@ -80,12 +85,15 @@ class LlmServer:
                 "active": now.active,
                 "waiting": now.waiting,
                 "embeddings": {"model": engine.embedder.model.name, "state": engine.embedder.state},
-            }
+            },
+            503 if away else 200,
         )
 
     async def _metrics(self, _request: Request) -> Response:
         engine = self._engine
         embedding = (engine.embedder.model.name, engine.embedder.need_bytes)
+        if engine.watch.known:
+            engine.meters.there(is_there=not engine.watch.reason)
         return Response(engine.meters.page(engine.desk.statistics().waiting, embedding), media_type=CONTENT_TYPE)
 
     # ---- refusals

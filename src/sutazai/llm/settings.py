@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 from sutazai.errors import ConfigError
 from sutazai.llm.models import DEFAULT_MODEL
+
+OTHERS = 0o077
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +18,7 @@ class Settings:
 
     Attributes:
         model: name of the catalogue, or path of a GGUF file (``SUTAZAI_LLM_MODEL``).
-        driver: who runs it (``SUTAZAI_LLM_DRIVER``): ``llamacpp`` or ``scripted``.
+        driver: who runs it (``SUTAZAI_LLM_DRIVER``): ``llamacpp``, ``ollama``, ``openai``, or ``scripted`` (tests).
         threads: cores used for one answer (``SUTAZAI_LLM_THREADS``); the planner sets floor(CPU quota), because more
             threads than quota slow a model down many times over.
         slots: answers at the same time (``SUTAZAI_LLM_SLOTS``).
@@ -24,6 +27,9 @@ class Settings:
         queue_max: requests that may wait for a slot (``SUTAZAI_LLM_QUEUE``).
         output_tokens_max: bound of every answer, tokens (``SUTAZAI_LLM_OUTPUT_TOKENS_MAX``).
         prefix_cache_bytes: prompts kept to start warm (``SUTAZAI_LLM_PREFIX_CACHE_BYTES``).
+        upstream_url: where ``ollama`` or ``openai`` runs it (``SUTAZAI_LLM_UPSTREAM_URL``).
+        upstream_stall_s: how long that server may be silent (``SUTAZAI_LLM_UPSTREAM_STALL_S``), seconds.
+        api_key_file: file with the key for that server (``SUTAZAI_LLM_API_KEY_FILE``); empty for none.
     """
 
     model: str = DEFAULT_MODEL
@@ -35,6 +41,9 @@ class Settings:
     queue_max: int = 32
     output_tokens_max: int = 1_024
     prefix_cache_bytes: int = 32 * 1024**2
+    upstream_url: str = ""
+    upstream_stall_s: int = 120
+    api_key_file: str = ""
 
     @classmethod
     def from_env(cls) -> Settings:
@@ -53,7 +62,31 @@ class Settings:
             queue_max=_number("SUTAZAI_LLM_QUEUE", 32, 0, 10_000),
             output_tokens_max=_number("SUTAZAI_LLM_OUTPUT_TOKENS_MAX", 1_024, 1, 131_072),
             prefix_cache_bytes=_number("SUTAZAI_LLM_PREFIX_CACHE_BYTES", 32 * 1024**2, 0, 2**40),
+            upstream_url=os.environ.get("SUTAZAI_LLM_UPSTREAM_URL", ""),
+            upstream_stall_s=_number("SUTAZAI_LLM_UPSTREAM_STALL_S", 120, 1, 3_600),
+            api_key_file=os.environ.get("SUTAZAI_LLM_API_KEY_FILE", ""),
         )
+
+    def api_key(self) -> str:
+        """The key for the server that runs the model: from its file, else ``SUTAZAI_LLM_API_KEY``; empty for none.
+
+        The file is read each time, so that a new key needs no restart. A key never stands in a manifest or a plan.
+
+        Raises:
+            ConfigError: the file cannot be read, is empty, or may be read by others.
+        """
+        if not self.api_key_file:
+            return os.environ.get("SUTAZAI_LLM_API_KEY", "").strip()
+        path = Path(self.api_key_file)
+        try:
+            if path.stat().st_mode & OTHERS:
+                raise ConfigError(f"others may read the key in {path}", hint=f"run: chmod 600 {path}")
+            key = path.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"cannot read the key in {path}: {error}", hint="see llm.api_key_file") from error
+        if not key or not key.isascii() or not key.isprintable():
+            raise ConfigError(f"{path} holds no key", hint="one line of plain characters, nothing else")
+        return key
 
 
 def _number(name: str, default: int, least: int, most: int) -> int:

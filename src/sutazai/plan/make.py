@@ -18,7 +18,7 @@ from sutazai.plan.platform import (
     WORKER_PIDS_MAX,
     WORKER_WEIGHT,
 )
-from sutazai.spec import PLATFORM_POOL, Family, Manifest, RuntimePool, Service, Share
+from sutazai.spec import PLATFORM_POOL, Family, Llm, Manifest, RuntimePool, Service, Share
 from sutazai.spec.graph import layers
 from sutazai.units import MIB
 
@@ -82,7 +82,21 @@ def make(manifest: Manifest, facts: HostFacts) -> Plan:
         agents=tuple(agents),
         ports=tuple(ports.port_rows(wanted, offset)),
         stages=_stages(processes),
-        llm=LlmRow(llm.model, threads, quota, llm.slots, llm.context, llm.memory_bytes) if llm else None,
+        llm=_llm_row(llm, threads, quota) if llm else None,
+    )
+
+
+def _llm_row(llm: Llm, threads: int, quota: float) -> LlmRow:
+    return LlmRow(
+        model=llm.model,
+        threads=threads,
+        quota_cores=quota,
+        slots=llm.slots,
+        context=llm.context,
+        memory_bytes=llm.memory_bytes,
+        driver=llm.driver,
+        url=llm.url,
+        api_key_file=llm.api_key_file,
     )
 
 

@@ -193,6 +193,9 @@ class LlmRow:
     slots: int
     context: int
     memory_bytes: int
+    driver: str = "llamacpp"
+    url: str = ""
+    api_key_file: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -297,6 +297,9 @@ class Llm:
         slots: requests answered at the same time.
         context: tokens of one slot.
         threads: as written; ``None`` means: as many as the quota has whole cores.
+        driver: ``llamacpp`` runs the model here; ``ollama`` and ``openai`` ask a server for it.
+        url: of that server; empty for ``llamacpp``.
+        api_key_file: absolute path of the file with the key for it; empty for none.
         place: in the file.
     """
 
@@ -308,6 +311,9 @@ class Llm:
     slots: int
     context: int
     threads: int | None = None
+    driver: str = "llamacpp"
+    url: str = ""
+    api_key_file: str = ""
     place: Place = NOWHERE
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from sutazai.limits import (
     ATTEMPTS_MAX_DEFAULT,
@@ -15,7 +16,7 @@ from sutazai.limits import (
 from sutazai.spec.model import Llm, Policies, Share
 from sutazai.spec.places import Scalar
 from sutazai.spec.quantities import CORES
-from sutazai.units import GIB
+from sutazai.units import GIB, MIB
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,7 +26,11 @@ if TYPE_CHECKING:
 KEEP_MS_DEFAULT = {"critical": 300_000, "standard": 60_000}
 NO_LLM = ("none", "false", "off", "no")
 LLM_MODEL_DEFAULT = "qwen2.5-coder-0.5b-instruct"
+LLM_DRIVERS = ("llamacpp", "ollama", "openai")
 LLM_BYTES_DEFAULT = 1 * GIB
+LLM_ELSEWHERE_BYTES_DEFAULT = 256 * MIB
+MODEL_HINT = "write the name that the server at llm.url has for it"
+URL_HINT = "write url: http://HOST:PORT or https://HOST, without a user, a key or a query"
 LLM_SLOTS_DEFAULT = 2
 LLM_CONTEXT_DEFAULT = 4096
 LLM_CONTEXT_LEAST = 512
@@ -84,7 +89,10 @@ def read_llm(root: Section, folder: Path) -> Llm | None:
     section = root.section("llm")
     if section is None:
         return None
-    memory = section.size("memory", LLM_BYTES_DEFAULT)
+    driver = section.choice("driver", LLM_DRIVERS, LLM_DRIVERS[0])
+    is_here = driver == LLM_DRIVERS[0]
+    memory = section.size("memory", LLM_BYTES_DEFAULT if is_here else LLM_ELSEWHERE_BYTES_DEFAULT)
+    url, key_file = _elsewhere(section, folder, is_here=is_here)
     peak = section.size("start_peak", memory)
     if peak > memory:
         section.add(
@@ -98,7 +106,7 @@ def read_llm(root: Section, folder: Path) -> Llm | None:
         cores = 1.0
     threads = section.count("threads", 1, most=1_024) if section.has("threads") else None
     llm = Llm(
-        model=_model(section, folder),
+        model=_model(section, folder) if is_here else section.text("model", required=True, hint=MODEL_HINT),
         memory_bytes=memory,
         start_peak_bytes=min(peak, memory),
         cpu_cores=cores,
@@ -106,10 +114,43 @@ def read_llm(root: Section, folder: Path) -> Llm | None:
         slots=section.count("slots", LLM_SLOTS_DEFAULT, most=64),
         context=section.count("context", LLM_CONTEXT_DEFAULT, least=LLM_CONTEXT_LEAST, most=LLM_CONTEXT_MAX),
         threads=threads,
+        driver=driver,
+        url=url,
+        api_key_file=key_file,
         place=root.key_place("llm"),
     )
     section.finish()
     return llm
+
+
+def _elsewhere(section: Section, folder: Path, *, is_here: bool) -> tuple[str, str]:
+    """Read the address of a server that runs the model, and the file with the key for it."""
+    url, key_file = section.text("url"), section.text("api_key_file")
+    if is_here:
+        for key, text in (("url", url), ("api_key_file", key_file)):
+            if text:
+                section.add(key, "is for a model elsewhere", "write driver: ollama or driver: openai, or remove it")
+        return "", ""
+    if not url:
+        section.add("driver", "needs the address of the server that runs the model", URL_HINT)
+    elif not _is_address(url):
+        section.add("url", f"{url!r} is no address of a server", URL_HINT)
+    if not key_file:
+        return url, ""
+    path = (folder / key_file).expanduser().resolve()
+    if not path.is_file():
+        section.add("api_key_file", f"there is no file {path}", "a path is relative to the manifest; chmod 600")
+    return url, str(path)
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return False
+    plain = not (parts.username or parts.password or parts.query or parts.fragment) and port != 0
+    return plain and parts.scheme in {"http", "https"} and bool(parts.hostname)
 
 
 def _model(section: Section, folder: Path) -> str:

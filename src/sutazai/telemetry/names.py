@@ -88,6 +88,7 @@ _TABLE = (
     # The language model server's own page
     Metric("ai_inference_duration_seconds", "histogram", "seconds", ("model",), "Time of one request.", sampled=False),
     Metric("ai_model_memory_bytes", "gauge", "bytes", ("model",), "Memory of a loaded model."),
+    Metric("ai_model_up", "gauge", "count", ("model",), "1 while the model can answer, 0 while its server is away."),
     Metric("ai_tokens_processed_total", "counter", "count", ("model", "kind"), "Tokens: prompt, generated."),
     Metric("ai_errors_total", "counter", "count", ("model", "code"), "Requests that failed."),
     Metric("ai_queue_requests", "gauge", "count", ("model",), "Requests that wait for a slot."),

@@ -300,6 +300,19 @@ def test_a_model_server_that_stays_away_is_told() -> None:
     assert told.conditions.active() == []
 
 
+def test_a_model_elsewhere_that_stays_away_is_told_and_taken_back() -> None:
+    """The server is ready, but says that its model is away; when it is there again the condition ends by itself."""
+    board, told = Board(), Told()
+    server = {"name": "llm", "kind": "llm", "state": "running", "ready": True}
+    for _ in range(SILENT_TICKS):
+        assert told.conditions.active() == []
+        board.update(replace(_snapshot(processes=[server], stats={}), model_up=False), told)
+    (condition,) = told.conditions.active()
+    assert (condition.key, "runs its model is away" in condition.text) == ("LlmUnavailable/llm", True)
+    board.update(_snapshot(processes=[server], stats={}, conditions=told.conditions.to_json()), told)
+    assert told.conditions.active() == []
+
+
 def test_a_silent_broker_is_told_after_some_ticks_but_not_while_the_fleet_starts() -> None:
     """One missed answer is no alarm."""
     board, told = Board(), Told()

@@ -25,7 +25,7 @@ def test_drivers_are_found_by_name() -> None:
     """Each driver of the list is made by its name; another name is an error that lists them."""
     for driver in DRIVERS:
         assert make(Settings(driver=driver.name)).name == driver.name
-    with pytest.raises(ConfigError, match="llamacpp, scripted"):
+    with pytest.raises(ConfigError, match="llamacpp, ollama, openai, scripted"):
         make(Settings(driver="magic"))
 
 

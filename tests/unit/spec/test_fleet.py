@@ -322,3 +322,36 @@ def test_all_mistakes_at_once(wrong: Wrong) -> None:
     )
     lines = {mistake.line for mistake in found}
     assert lines == {1, 2, 3, 4, 5, 6, 8, 9, 10, 11, 12}
+
+
+def test_a_model_elsewhere(tmp_path: Path) -> None:
+    """A driver, an address, a name and a file with the key; little memory; the key itself is nowhere."""
+    (tmp_path / "key").write_text("secret-key")
+    text = "fleet: a\nllm: {driver: ollama, url: 'http://box:11434', model: 'org/m:7b', api_key_file: key}\n"
+    (tmp_path / "fleet.yaml").write_text(text)
+    llm = spec.load(tmp_path / "fleet.yaml").llm
+    assert llm is not None
+    assert (llm.driver, llm.url, llm.model) == ("ollama", "http://box:11434", "org/m:7b")
+    assert llm.api_key_file == str(tmp_path / "key")
+    assert llm.memory_bytes == 256 << 20
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("{driver: magic}", "'magic' is unknown"),
+        ("{driver: ollama, model: m}", "needs the address"),
+        ("{driver: openai, url: 'http://x'}", "model"),
+        ("{driver: openai, url: 'ftp://x', model: m}", "no address of a server"),
+        ("{driver: openai, url: 'https://user:pass@x', model: m}", "no address of a server"),
+        ("{driver: openai, url: 'https://x:99999', model: m}", "no address of a server"),
+        ("{driver: openai, url: 'https://x?key=1', model: m}", "no address of a server"),
+        ("{driver: openai, url: 'https://x', model: m, api_key_file: nowhere}", "there is no file"),
+        ("{url: 'http://x'}", "is for a model elsewhere"),
+        ("{api_key_file: key}", "is for a model elsewhere"),
+        ("{driver: openai, url: 'https://x', model: m, api_key: secret}", "api_key"),
+    ],
+)
+def test_mistakes_about_a_model_elsewhere(wrong: Wrong, text: str, problem: str) -> None:
+    """Each is named; a key in the manifest is an unknown setting."""
+    assert the(wrong(f"fleet: a\nllm: {text}\n"), problem)

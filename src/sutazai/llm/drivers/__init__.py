@@ -10,13 +10,20 @@ from typing import TYPE_CHECKING
 
 from sutazai.errors import ConfigError
 from sutazai.llm.drivers.llamacpp import LlamaCppDriver
+from sutazai.llm.drivers.ollama_upstream import OllamaDriver
+from sutazai.llm.drivers.openai_upstream import OpenAIDriver
 from sutazai.llm.drivers.scripted import ScriptedDriver
 
 if TYPE_CHECKING:
     from sutazai.llm.drivers.protocol import Driver
     from sutazai.llm.settings import Settings
 
-DRIVERS: tuple[type[LlamaCppDriver | ScriptedDriver], ...] = (LlamaCppDriver, ScriptedDriver)
+DRIVERS: tuple[type[LlamaCppDriver | OllamaDriver | OpenAIDriver | ScriptedDriver], ...] = (
+    LlamaCppDriver,
+    OllamaDriver,
+    OpenAIDriver,
+    ScriptedDriver,
+)
 
 
 def make(settings: Settings) -> Driver:

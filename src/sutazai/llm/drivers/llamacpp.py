@@ -62,6 +62,7 @@ class LlamaCppDriver:
             name=self._public_name(path),
             context_tokens=self._settings.context_tokens,
             need_bytes=need_bytes,
+            path=path,
             facts={"architecture": shape.architecture, "file": path.name, "file_bytes": shape.file_bytes},
         )
 

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from sutazai.errors import RefusedError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 #: Takes a piece of text; answers whether to go on.
 Emit = Callable[[str], bool]
@@ -94,12 +97,27 @@ class Loaded:
         context_tokens: longest conversation with its answer, tokens.
         need_bytes: memory it may use, estimated.
         facts: more about it, for ``GET /v1/models``.
+        path: of its file; ``None`` when it is elsewhere.
     """
 
     name: str
     context_tokens: int
     need_bytes: int
     facts: dict[str, Any] = field(default_factory=dict)
+    path: Path | None = None
+
+
+@runtime_checkable
+class Probed(Protocol):
+    """What a driver also offers whose model runs elsewhere, and may be away."""
+
+    def probe(self) -> None:
+        """Ask whether it can answer now; blocks for some seconds at most.
+
+        Raises:
+            UnavailableError: it cannot; says why.
+        """
+        ...
 
 
 class Driver(Protocol):
