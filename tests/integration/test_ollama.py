@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -226,3 +230,14 @@ def test_streams_at_the_same_time(client: ollama.Client) -> None:
         together = list(threads.map(ask, questions))
     assert [bool(text) for text in together] == [True] * 4
     assert sum(one == other for one, other in zip(alone, together, strict=True)) >= 3  # batches round differently
+
+
+@pytest.mark.parametrize("name", ["ollama", "openai"])
+def test_the_howto_s_examples_run(server: LlmProcess, name: str) -> None:
+    """The Python of the howto, word by word, on this server's port: it ends well and prints what it promises."""
+    page = (Path(__file__).parents[2] / "docs/howto/use-ollama-or-openai-clients.md").read_text()
+    (code,) = (block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if f"import {name}\n" in block)
+    code = code.replace("127.0.0.1:10104", f"127.0.0.1:{server.port}")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=WAIT_S)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().endswith("384")
