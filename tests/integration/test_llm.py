@@ -32,7 +32,7 @@ MODEL = "smollm2-135m-instruct"
 pytestmark = [pytest.mark.model, pytest.mark.timeout(600)]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def model_folder(request: pytest.FixtureRequest) -> Iterator[Path]:
     """A folder that outlives the run, filled by the product's own fetcher."""
     folder = request.config.cache.mkdir("models")
