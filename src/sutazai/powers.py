@@ -20,7 +20,7 @@ class Argument:
     Attributes:
         kind: its JSON type.
         default: used when it is not given; ``None`` means that it must be given.
-        least: of a number.
+        least: of a number, or characters of a text.
         most: of a number, or characters of a text.
     """
 
@@ -66,12 +66,13 @@ def _value(power: str, name: str, argument: Argument, given: Any) -> str | int |
             raise ValueError(f"{power}: {name!r} is {argument.least} to {argument.most}, not {value}")
         return value
     if argument.kind == "text" and isinstance(value, str):
-        if len(value) > argument.most:
-            raise ValueError(f"{power}: {name!r} has {len(value)} characters; the limit is {argument.most}")
+        if not argument.least <= len(value) <= argument.most:
+            raise ValueError(f"{power}: {name!r} has {argument.least} to {argument.most} characters, not {len(value)}")
         return value
     raise ValueError(f"{power}: {name!r} is a {argument.kind}, not {value!r}")
 
 
+_SUBJECT = Argument("text", least=1, most=SUBJECT_CHARACTERS_MAX)
 _ANY_SUBJECT = Argument("text", "", most=SUBJECT_CHARACTERS_MAX)
 _DRY_RUN = Argument("flag", default=True)
 
@@ -83,6 +84,11 @@ POWERS: dict[str, Power] = {
             "reclaim",
             "give memory back: page cache of one process or of all, idle instances hibernate early",
             {"subject": _ANY_SUBJECT, "bytes": Argument("number", 0), "dry_run": _DRY_RUN},
+        ),
+        Power(
+            "resize",
+            "change the memory limit of a live process, or of an agent's future instances, until the next plan",
+            {"subject": _SUBJECT, "memory_bytes": Argument("number", least=1), "dry_run": _DRY_RUN},
         ),
     )
 }

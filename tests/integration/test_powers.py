@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,6 +69,12 @@ def act(ctx: Context, subject: str = "", bytes: int = 0, dry_run: bool = True) -
 
 
 @agent.skill
+def resize(ctx: Context, subject: str, mb: int, dry_run: bool = False) -> dict:
+    """Change a limit."""
+    return ctx.act("resize", subject=subject, memory_bytes=mb << 20, dry_run=dry_run)
+
+
+@agent.skill
 async def act_async(ctx: Context, action: str = "reclaim") -> dict:
     """Ask from a coroutine."""
     return ctx.act(action)
@@ -100,25 +107,27 @@ services:
     pool: monitoring
     ready: {http: /}
 agents:
-  lever: {file: FOLDER/lever.py, port: 10480, memory: 96MB, keep: 60s, powers: [reclaim]}
+  lever: {file: FOLDER/lever.py, port: 10480, memory: 96MB, keep: 60s, powers: [reclaim, resize]}
   plain: {file: FOLDER/plain.py, port: 10481, memory: 96MB, keep: 60s}
 """
 
 
 @pytest.fixture(scope="module")
-def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveFleet]:
-    """Bring up a fleet with a service that fills its page cache, an agent with the power, and one without."""
-    folder = tmp_path_factory.mktemp("powers")
-    (folder / "reader.py").write_text(READER)
-    for name in ("lever", "plain"):
-        (folder / f"{name}.py").write_text(LEVER.replace("NAME", name))
-    for parent in (folder, *folder.parents):
-        if parent.stat().st_uid == os.geteuid() and parent != Path("/"):
-            parent.chmod(parent.stat().st_mode | 0o055)
-    with LiveFleet(MANIFEST.replace("FOLDER", str(folder)), name=f"pw{os.getpid()}") as live:
-        if "memory" not in live.status()["enforcement"]["enforced"]:
-            pytest.skip("this host lets us limit no memory")
-        yield live
+def fleet() -> Iterator[LiveFleet]:
+    """Bring up a fleet with a service that fills its page cache, an agent with powers, and one without.
+
+    The agents' files are not in pytest's own folder: another run of pytest would close that to the agents' user ids.
+    """
+    with tempfile.TemporaryDirectory(prefix="sz") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        (folder / "reader.py").write_text(READER)
+        for agent in ("lever", "plain"):
+            (folder / f"{agent}.py").write_text(LEVER.replace("NAME", agent))
+        with LiveFleet(MANIFEST.replace("FOLDER", name), name=f"pw{os.getpid()}") as live:
+            if "memory" not in live.status()["enforcement"]["enforced"]:
+                pytest.skip("this host lets us limit no memory")
+            yield live
 
 
 def ask(fleet: LiveFleet, agent: str, skill: str, *words: str) -> dict[str, Any]:
@@ -277,3 +286,85 @@ def test_a_kill_in_the_middle_loses_nothing(fleet: LiveFleet, victim: str) -> No
     assert (done["attempt"], done["losses"]) == (1, 0), fleet.command("task", "tree", task, "--json").stdout
     assert done["result"] >= 1
     assert row(fleet, "reader")["restarts"] == 0
+
+
+def kernel_limit(fleet: LiveFleet, name: str) -> int:
+    """The limit that the kernel holds for a process."""
+    groups = [path for path in fleet.groups() if path.name == name]
+    for path in groups:
+        for control in ("memory.limit_in_bytes", "memory.max"):
+            if (path / control).exists():
+                return int((path / control).read_text())
+    raise AssertionError(groups)
+
+
+def until_limit(fleet: LiveFleet, name: str, size: int) -> dict[str, Any]:
+    """Wait until a ready process has this limit in status."""
+    until = time.monotonic() + WAIT_S
+    while True:
+        found = row(fleet, name)
+        if found["ready"] and found["memory_limit_bytes"] == size:
+            return found
+        assert time.monotonic() < until, found
+
+
+def test_a_limit_is_changed_while_the_process_runs(fleet: LiveFleet) -> None:
+    """A dry run changes nothing; then kernel and status have the new limit, and the process did not notice."""
+    before = row(fleet, "reader")
+    forecast = ask(fleet, "lever", "resize", "subject=reader", "mb=200", "dry_run=true")["result"]
+    assert (forecast["memory_bytes_before"], forecast["memory_bytes_after"]) == (160 * MIB, 200 * MIB)
+    assert kernel_limit(fleet, "reader") == 160 * MIB
+    done = ask(fleet, "lever", "resize", "subject=reader", "mb=200")["result"]
+    assert (done["kind"], done["pool"], done["dry_run"]) == ("process", "monitoring", False)
+    assert kernel_limit(fleet, "reader") == row(fleet, "reader")["memory_limit_bytes"] == 200 * MIB
+    assert row(fleet, "reader")["pid"] == before["pid"]
+    assert fleet.status()["resized"] == [
+        {"subject": "reader", "kind": "process", "memory_bytes_before": 160 * MIB, "memory_bytes": 200 * MIB}
+    ]
+
+
+def test_a_changed_limit_outlives_sutazaid_and_the_process(fleet: LiveFleet) -> None:
+    """After a kill of sutazaid the process is adopted and keeps its limit; a restart of the process, too."""
+    before = until_limit(fleet, "reader", 200 * MIB)
+    os.kill(sutazaid_pid(fleet), signal.SIGKILL)
+    assert until_limit(fleet, "reader", 200 * MIB)["pid"] == before["pid"]
+    assert kernel_limit(fleet, "reader") == 200 * MIB
+    assert fleet.command("restart", "reader").returncode == 0
+    assert until_limit(fleet, "reader", 200 * MIB)["pid"] != before["pid"]
+    assert kernel_limit(fleet, "reader") == 200 * MIB
+
+
+@pytest.mark.parametrize(
+    ("subject", "size", "text"),
+    [("reader", 1, "would kill reader"), ("reader", 1_000_000, "does not fit: the pool"), ("nobody", 64, "no process")],
+)
+def test_a_limit_that_cannot_be_is_refused(fleet: LiveFleet, subject: str, size: int, text: str) -> None:
+    """Below what it holds, above its pool, for nobody: refused for good, and nothing has changed."""
+    before = kernel_limit(fleet, "reader")
+    task = ask(fleet, "lever", "resize", f"subject={subject}", f"mb={size}")
+    assert (task["status"], task["error"]["code"]) == ("failed", "non-retryable")
+    assert text in task["error"]["message"]
+    assert kernel_limit(fleet, "reader") == before
+
+
+def test_an_agents_next_instance_has_the_new_limit(fleet: LiveFleet) -> None:
+    """The one that runs keeps its own; after it hibernated, the next is born with the new one."""
+    assert ask(fleet, "plain", "count", "--session", "r")["result"] == 1
+    assert instances(fleet, "plain")[0]["memory_limit_bytes"] == 96 * MIB, fleet.log_tails()
+    assert ask(fleet, "lever", "resize", "subject=plain", "mb=80")["result"]["kind"] == "agent"
+    assert instances(fleet, "plain")[0]["memory_limit_bytes"] == 96 * MIB
+    ask(fleet, "lever", "act", "subject=plain", "dry_run=false")
+    assert instances(fleet, "plain") == []
+    assert ask(fleet, "plain", "count", "--session", "r")["result"] == 2
+    assert instances(fleet, "plain")[0]["memory_limit_bytes"] == 80 * MIB
+
+
+def test_the_next_plan_ends_what_was_changed(fleet: LiveFleet) -> None:
+    """A new plan is the truth: limits are the manifest's again, and a process that it keeps runs on."""
+    before = until_limit(fleet, "reader", 200 * MIB)
+    fleet.path.write_text(fleet.path.read_text().replace("keep: 60s", "keep: 61s"))
+    done = fleet.command("up", str(fleet.path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert until_limit(fleet, "reader", 160 * MIB)["pid"] == before["pid"]
+    assert kernel_limit(fleet, "reader") == 160 * MIB
+    assert fleet.status()["resized"] == []

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 STATUS_WAIT_S = 5.0
 READINGS_MAX = 3
 GUARD_NAME = "sutazaid"
+GUARD_FILE = "guard.pid"
 #: Use by others is rounded up to this, so that planning twice in a row mostly gives the same plan.
 USED_STEP_BYTES = 64 * MIB
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid of SO_PEERCRED
@@ -71,7 +72,8 @@ def own_pids(fleet: str, paths: FleetPaths) -> set[int]:
     root = _peer(paths.supervisor_socket)
     if not root:
         return set()
-    found = {root}
+    # The kernel names who called listen(): after a restart of sutazaid that is a process which is no more.
+    found = {root} | _guard(paths.run / GUARD_FILE)
     guard = procfs.parent(root)
     if guard and procfs.name(guard).startswith(GUARD_NAME):
         found.add(guard)  # it keeps the listening sockets open while sutazaid is restarted
@@ -83,6 +85,15 @@ def own_pids(fleet: str, paths: FleetPaths) -> set[int]:
     entries: list[dict[str, Any]] = [*status.get("processes", []), *status.get("instances", [])]
     found |= {int(entry["pid"]) for entry in entries if entry.get("pid")}
     return found | procfs.descendants(found)
+
+
+def _guard(path: Path) -> set[int]:
+    """Pid of the living guard that a file names, empty when there is none."""
+    try:
+        pid, start_ticks = (int(word) for word in path.read_text().split())
+    except (OSError, ValueError):
+        return set()
+    return {pid} if procfs.is_alive(procfs.Identity(pid, start_ticks)) else set()
 
 
 def _peer(path: Path) -> int:

@@ -127,6 +127,18 @@ class Ledger:
         if ticket in self._tickets:
             self._change(ticket, used_bytes=max(0, used_bytes))
 
+    def resize(self, ticket: str, envelope_bytes: int) -> None:
+        """Say that a ticket reserves another size from now on.
+
+        Raises:
+            InternalError: there is no such ticket.
+        """
+        held = self._tickets.get(ticket)
+        if held is None:
+            raise InternalError(f"there is no ticket {ticket}")
+        self._added_up = None
+        self._tickets[ticket] = replace(held, envelope_bytes=envelope_bytes)
+
     def release(self, ticket: str) -> bool:
         """Give a ticket back: its group is empty.
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from sutazai.host import procfs
 from sutazai.supervisor.journal import say
-from sutazai.supervisor.unit import spec_digest
 
 if TYPE_CHECKING:
     from sutazai.host.cgroup import Groups
@@ -78,9 +77,9 @@ def _take_over(
             keeper.adopt(unit, known)
             listeners.recover(unit.spec, unit.pid)
             processes.append(name)
-            if known.spec != spec_digest(unit.spec):
+            if known.spec != unit.digest:
                 changed.append(name)
-        elif known.ready and not known.pid and unit.spec.ready.kind == "exit" and known.spec == spec_digest(unit.spec):
+        elif known.ready and not known.pid and unit.spec.ready.kind == "exit" and known.spec == unit.digest:
             unit.state = "done"
         elif known.pid:
             unit.last_exit = "ended while sutazaid was away"

@@ -98,6 +98,12 @@ class Gate:
         if self.ledger.get(ticket) is not None:
             self.ledger.bind(ticket, pid)
 
+    def resize(self, ticket: str, envelope_bytes: int) -> None:
+        """What a ticket reserves has changed."""
+        if self.ledger.get(ticket) is not None:
+            self.ledger.resize(ticket, envelope_bytes)
+            self.on_release()
+
     def release(self, ticket: str) -> None:
         """The group is gone."""
         if self.ledger.release(ticket):

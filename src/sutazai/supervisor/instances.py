@@ -116,6 +116,11 @@ class Instances:
         self._agents = fresh
         self.spares.set_agents(agents)
 
+    def change_agent(self, agent: Agent) -> None:
+        """Take over another limit for instances to come; those that live keep theirs."""
+        self._agents = {**self._agents, agent.name: agent}
+        self.spares.set_agents(list(self._agents.values()))
+
     @property
     def agents(self) -> dict[str, Agent]:
         """The plan's agents by name."""

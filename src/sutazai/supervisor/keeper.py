@@ -78,9 +78,9 @@ class Keeper:
         self.stages = plan.stages
         self._rule = plan.restart
 
-    def add(self, spec: Process) -> Unit:
-        """Take a process in; it starts when the stages let it."""
-        unit = Unit(spec, self._tools.cells.path(spec.pool, spec.name))
+    def add(self, spec: Process, planned: Process | None = None) -> Unit:
+        """Take a process in, with the plan's own entry where that is another; it starts when the stages let it."""
+        unit = Unit(spec, self._tools.cells.path(spec.pool, spec.name), planned=planned or spec)
         self.units[spec.name] = unit
         return unit
 
@@ -405,7 +405,8 @@ class Keeper:
     def replace(self, name: str, spec: Process) -> None:
         """Give a stopped process its new entry of the plan, and let it start."""
         unit = self.unit(name)
-        unit.spec, unit.group = spec, self._tools.cells.path(spec.pool, spec.name)
+        unit.spec = unit.planned = spec
+        unit.group = self._tools.cells.path(spec.pool, spec.name)
         unit.wanted, unit.failed_openly = True, False
         unit.failures_wall_ms.clear()
         self._again(unit)

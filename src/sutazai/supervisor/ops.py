@@ -13,11 +13,13 @@ from sutazai.host import procfs
 from sutazai.supervisor.instances import BROKER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from sutazai.supervisor.lines import LineServer, Request
     from sutazai.supervisor.status import Parts
     from sutazai.supervisor.workers import Workers
+
+    Levers = Mapping[str, Callable[["Request"], None]]  # what agents with a power may do, by the power's name
 
 SIGNAL_MAX = 64
 TEXT_CHARACTERS_MAX = 1_000
@@ -53,14 +55,6 @@ class Fleet(Protocol):
         ...
 
 
-class Levers(Protocol):
-    """What agents with a power may do; each method has the power's name."""
-
-    def reclaim(self, request: Request) -> None:
-        """Give memory back."""
-        ...
-
-
 class Operations:
     """The table of operations."""
 
@@ -84,10 +78,10 @@ class Operations:
             "stop": self._stop,
             "plan": self._plan,
             "kill": self._kill,
-            "reclaim": levers.reclaim,
             "register": workers.register,
             "forked": instances.forked,
             "fork-failed": instances.fork_failed,
+            **levers,
             "spare": instances.spares.offer,
         }
 

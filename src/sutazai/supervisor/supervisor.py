@@ -37,6 +37,7 @@ from sutazai.supervisor.loop import READ, Loop
 from sutazai.supervisor.ops import Operations
 from sutazai.supervisor.reaper import Reaper
 from sutazai.supervisor.reclaim import Reclaimer
+from sutazai.supervisor.resize import Resizer
 from sutazai.supervisor.sample import Sampler
 from sutazai.supervisor.slots import Slots, Tokens
 from sutazai.supervisor.swap import Rollout, checked, diff
@@ -108,8 +109,10 @@ class Supervisor:
         self._parts = parts
         self._watch = Watch(self.loop, parts, self._sampler, self._server)
         self._acts = ActLog(self.loop.clock)
+        self._resizer = Resizer(state / "resized.json", parts, self._acts)
         reclaimer = Reclaimer(self.loop, parts, self._server, self._acts)
-        self._operations = Operations(self, parts, self._workers, self._server, reclaimer)
+        levers = {"reclaim": reclaimer.reclaim, "resize": self._resizer.resize}
+        self._operations = Operations(self, parts, self._workers, self._server, levers)
 
     # Start
 
@@ -120,9 +123,10 @@ class Supervisor:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         facts = Facts.load(self._facts_path)
         self._since_wall_ms = facts.since_wall_ms or self.loop.clock.wall_ms()
+        self._resizer.take(self._plan, fresh=False)
         self._take_over(self._plan)
         for spec in planned_processes(self._plan):
-            self._keeper.add(spec)
+            self._keeper.add(self._resizer.process(spec), spec)
         self._alarms.restore(facts.conditions)
         self._alarms.clear("Unguarded", self._plan.fleet)
         self._alarms.clear("Draining", self._plan.fleet)
@@ -130,6 +134,7 @@ class Supervisor:
         found = adopt(facts, self._plan, self._cells, self._keeper, self._instances, self._listeners)
         for name in found.changed:
             self._keeper.restart(name)
+        self._resizer.enforce()
         self._instances.spares.tidy(found.instances)
         self._listeners.keep_only([listen for spec in self._plan.processes for listen in spec.listen])
         self._watch_guard()
@@ -152,7 +157,7 @@ class Supervisor:
         self._keeper.set_plan(plan)
         root = next((process.name for process in plan.processes if process.kind == "worker"), "")
         self._workers.set_plan(root, plan.workers)
-        self._instances.set_agents(plan.agents, plan.instance_uid_first)
+        self._instances.set_agents(self._resizer.agents(plan.agents), plan.instance_uid_first)
 
     def _own_socket(self) -> Any:
         own = self._store.get(OWN_SOCKET)
@@ -249,6 +254,7 @@ class Supervisor:
             **status.report(self._plan, self._parts, self._sampler),
             "queues": self._watch.queues,
             "acts": self._acts.to_json(),
+            "resized": self._resizer.to_json(),
         }
 
     def change_plan(self, path: Path) -> dict[str, Any]:
@@ -274,7 +280,10 @@ class Supervisor:
         say(f"new plan {new.digest}: {changes.to_json()}")
         self._rollout = Rollout(self._keeper, self._listeners, changes, new)
         self._rollout.on_done = self._rolled_out
+        resized = self._resizer.names
+        self._resizer.take(new, fresh=True)
         self._take_over(new)
+        self._resizer.undo([name for name in resized if name in changes.kept])
         self._rollout.start()
         for connection in self._server.all_named():
             connection.push("plan")
@@ -309,6 +318,7 @@ class Supervisor:
         self._listeners.drop([listen for spec in self._plan.processes for listen in spec.listen])
         self._keeper.units.clear()
         self._facts_path.unlink(missing_ok=True)
+        self._resizer.forget()
         for callback in self._on_stopped:
             callback()
         (Path(self._plan.run_dir) / SOCKET_NAME).unlink(missing_ok=True)

@@ -73,6 +73,7 @@ class Unit:
         why: what it waits for.
         doomed_by: why ``sutazaid`` itself is ending it, empty when it is not.
         health: of the liveness checks.
+        planned: the plan's own entry, where ``spec`` is another by ``resize``; None where it is the same.
     """
 
     spec: Process
@@ -99,12 +100,18 @@ class Unit:
     check: Check | None = None
     report_fd: int = -1
     exec_error: str = ""
+    planned: Process | None = None
     on_stopped: list[Callable[[], None]] = field(default_factory=list)
 
     @property
     def name(self) -> str:
         """Its name in the plan."""
         return self.spec.name
+
+    @property
+    def digest(self) -> str:
+        """Of the plan's entry; a resized limit does not count, it needs no restart."""
+        return spec_digest(self.planned or self.spec)
 
     @property
     def standing(self) -> Standing:
@@ -173,7 +180,7 @@ class Unit:
             failures_wall_ms=self.failures_wall_ms,
             ready=self.state in {"ready", "done"},
             last_exit=self.last_exit,
-            spec=spec_digest(self.spec),
+            spec=self.digest,
             uid=self.spec.uid,
             listen=[listen.name for listen in self.spec.listen],
         )

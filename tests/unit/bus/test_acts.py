@@ -63,7 +63,7 @@ def test_an_act_goes_to_sutazaid_and_its_answer_back(acting: Rig) -> None:
         ("a", {"action": "reclaim", "arguments": {"bytes": "1"}}, "invalid-input", "'bytes' is a number"),
         ("a", {"action": "reclaim", "arguments": {"bytes": True}}, "invalid-input", "'bytes' is a number"),
         ("a", {"action": "reclaim", "arguments": {"bytes": -1}}, "invalid-input", "'bytes' is 0 to"),
-        ("a", {"action": "reclaim", "arguments": {"subject": "x" * 201}}, "invalid-input", "the limit is 200"),
+        ("a", {"action": "reclaim", "arguments": {"subject": "x" * 201}}, "invalid-input", "characters, not 201"),
         ("a", {"action": "reclaim", "fence": 99}, "fenced", "only a turn that holds"),
         ("a", {"action": "reclaim", "task": "t_other"}, "fenced", "only a turn that holds"),
         ("a", {"action": 3}, "invalid-input", "not well formed"),
