@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sutazai.client import AgentCard, Condition, ConditionSpan, Event, LogLine, MemoryOwner, Series, Status
-from sutazai.runtime import Answer, Context, Result, UnavailableError
+from sutazai.runtime import Answer, Context, NonRetryableError, Result, UnavailableError
 from sutazai.runtime.context import Surroundings
 from sutazai.runtime.execute import execute
 from sutazai.runtime.turn import TaskInfo, Turn
@@ -190,6 +190,8 @@ class Broker:
         self.asked: list[tuple[str, dict[str, Any]]] = []
         self.turns: list[str] = []
         self.settings: dict[str, Any] = {}
+        self.acts: list[tuple[str, dict[str, Any]]] = []
+        self.act: Callable[[str, dict[str, Any]], dict[str, Any]] | None = None
         self.deadline_s = 600.0
         self._ids = itertools.count(1)
 
@@ -221,9 +223,15 @@ class Broker:
             ]
             step, carry = wait["then"], wait["carry"]
 
+    def _act(self, _: Context, action: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        self.acts.append((action, arguments))
+        if self.act is None:
+            raise NonRetryableError("this agent has not the power")
+        return self.act(action, arguments)
+
     def context(self, turn: Turn) -> Context:
         """A real context on recorded facts."""
-        context = Context(turn, Surroundings(settings=self.settings))
+        context = Context(turn, Surroundings(settings=self.settings, on_act=self._act))
         context._fleet = self.fleet  # type: ignore[assignment]
         context._llm = self.llm  # type: ignore[assignment]
         return context

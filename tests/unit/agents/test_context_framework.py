@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sutazai.agents.context_framework import packing, similarity
@@ -42,6 +42,7 @@ def bench_of(items: list[Item], budget: int, query: str, options: Options) -> pa
     return packing.Bench(items, texts, count(texts), costs, asked, each, budget, options, count)
 
 
+@settings(deadline=None)
 @given(
     texts=st.lists(st.lists(st.sampled_from(WORDS), max_size=25), min_size=1, max_size=12),
     required=st.sets(st.integers(0, 11), max_size=3),

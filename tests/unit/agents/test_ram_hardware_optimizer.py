@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -76,11 +76,49 @@ def test_bad_input_is_refused(broker: Broker) -> None:
     assert answer.error["code"] == "invalid-input"
 
 
-def test_reclaim_advises_and_changes_nothing(broker: Broker) -> None:
-    """Idle instances come first, then the leaker; lower limits are not counted as memory."""
+def given_back(_: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Answer for the fleet: an idle instance and a page cache, and one that was not done."""
+    dry = arguments["dry_run"]
+    steps = [
+        {"kind": "hibernate", "subject": "idler", "ticket": "k1", "before_bytes": 30 * MB, "after_bytes": 0,
+         "done": not dry, "why": ""},
+        {"kind": "page-cache", "subject": "leaky-shop", "ticket": "", "before_bytes": 90 * MB,
+         "after_bytes": 80 * MB, "done": not dry, "why": ""},
+        {"kind": "page-cache", "subject": "broker", "ticket": "", "before_bytes": 9 * MB, "after_bytes": 9 * MB,
+         "done": False, "why": "memory.force_empty: Permission denied"},
+    ]  # fmt: skip
+    return {"subject": arguments["subject"], "dry_run": dry, "before_bytes": 129 * MB, "after_bytes": 89 * MB,
+            "freed_bytes": 40 * MB, "text": "freed 40 MB", "steps": steps}  # fmt: skip
+
+
+def test_reclaim_is_a_dry_run_by_default(broker: Broker) -> None:
+    """What would be done has its numbers; what costs something is advice for a person: the leaker, then limits."""
+    broker.act = given_back
     result = broker.ask(AGENT, "reclaim", {"target_mb": 20}).require()
-    assert result["dry_run"] is True
-    assert [item["action"] for item in result["advice"]] == ["hibernate", "restart", "page-cache", "lower-limit"]
-    assert result["enough"] is True
-    assert result["advice"][1]["command"] == "sutazai restart leaky-shop"
+    assert broker.acts == [("reclaim", {"subject": "", "bytes": 20 * MB, "dry_run": True})]
+    assert (result["dry_run"], result["enough"], result["freed"]["value"]) == (True, True, 40 * MB)
+    assert [step["done"] for step in result["steps"]] == [False, False, False]
+    assert "forecast" in result["steps"][0]["frees"]["source"]
+    assert [item["action"] for item in result["advice"]] == ["restart", "lower-limit"]
+    assert result["advice"][0]["command"] == "sutazai restart leaky-shop"
+    assert any("nothing was changed" in note for note in result["notes"])
     assert broker.ask(AGENT, "reclaim", {"target_mb": 4_000}).require()["enough"] is False
+
+
+def test_reclaim_acts_when_told_to_and_says_what_was_not_possible(broker: Broker) -> None:
+    """Before and after are the groups'; a step that failed keeps its reason; another process gets no advice."""
+    broker.act = given_back
+    result = broker.ask(AGENT, "reclaim", {"subject": "leaky-shop", "dry_run": False}).require()
+    assert broker.acts == [("reclaim", {"subject": "leaky-shop", "bytes": 0, "dry_run": False})]
+    first = result["steps"][0]
+    assert (first["action"], first["ticket"], first["done"]) == ("hibernate", "k1", True)
+    assert (first["before"]["value"], first["after"]["value"], first["frees"]["value"]) == (30 * MB, 0, 30 * MB)
+    assert result["steps"][2]["why"] == "memory.force_empty: Permission denied"
+    assert {item["subject"] for item in result["advice"]} == {"leaky-shop"}
+
+
+def test_reclaim_without_its_power_fails_once(broker: Broker) -> None:
+    """A fleet that took the power away hears so, and nothing is tried again."""
+    error = broker.ask(AGENT, "reclaim", {}).error
+    assert error is not None
+    assert (error["code"], error["retryable"]) == ("non-retryable", False)

@@ -37,13 +37,19 @@ def analyse(
 @agent.skill
 def reclaim(
     ctx: Context,
-    target_mb: Annotated[int, Field(ge=1, le=1_048_576, description="how much memory is wanted, MB")] = 64,
+    subject: Annotated[str, Field(max_length=200, description="a process or an agent; empty: the whole fleet")] = "",
+    target_mb: Annotated[
+        int, Field(ge=0, le=1_048_576, description="enough when so much is free, MB; 0: all there is")
+    ] = 0,
+    dry_run: Annotated[bool, Field(description="only tell what would be done")] = True,  # noqa: FBT002 a skill's input
     window_s: Window = 300,
 ) -> Reclaim:
-    """Advise what would give memory back, cheapest first. Dry run: this version changes nothing."""
-    grown = [analysis.growth(curve) for curve in _curves(ctx, window_s)]
-    held, _ = analysis.owners(ctx.fleet.memory())
-    return analysis.reclaim(target_mb * MIB, grown, held, ctx.fleet.status())
+    """Give memory back without hurting anybody: idle instances hibernate, page cache goes; a dry run unless told so."""
+    ctx.progress(0.1, "looking" if dry_run else "giving memory back")
+    done = ctx.act("reclaim", subject=subject, bytes=target_mb * MIB, dry_run=dry_run)
+    curves = [curve for curve in _curves(ctx, window_s) if subject in {"", curve.process}]
+    grown = [analysis.growth(curve) for curve in curves]
+    return analysis.reclaim(target_mb * MIB, done, grown, ctx.fleet.status())
 
 
 def _report(window_s: int, subject: str, found: list[Growth], memory: list[MemoryOwner]) -> Analysis:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sutazai.agents.ram_hardware_optimizer import slopes
-from sutazai.agents.ram_hardware_optimizer.models import Advice, Growth, Owner, Reclaim
+from sutazai.agents.ram_hardware_optimizer.models import Advice, Growth, Owner, Reclaim, Step
 from sutazai.runtime.evidence import Finding, Measure
-from sutazai.units import MIB
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -184,37 +183,58 @@ def _leak_findings(item: Growth) -> list[Finding]:
     return stated
 
 
-def reclaim(target_bytes: int, grown: Sequence[Growth], held: Sequence[Owner], status: Status) -> Reclaim:
-    """Advise, cheapest first: hibernate what is idle, restart what leaks, drop page cache, lower what is never used."""
-    advice = [*_hibernate(status), *_restart(grown), *_page_cache(held), *_lower(status)]
-    reachable = 0.0
-    for item in advice:
-        if item.action != "lower-limit" and not isinstance(item.frees.value, str):
-            reachable += item.frees.value
+def reclaim(target_bytes: int, done: dict[str, Any], grown: Sequence[Growth], status: Status) -> Reclaim:
+    """Report what was given back, and advise what only a person should do.
+
+    Args:
+        target_bytes: wanted, 0 for all there is.
+        done: the answer of the action ``reclaim``.
+        grown: curves of the processes that are meant.
+        status: of the fleet.
+    """
+    dry_run = bool(done["dry_run"])
+    where = "forecast from the cgroup of" if dry_run else "cgroup before and after of"
+    steps = [_step(entry, where) for entry in done["steps"]]
+    source = f"sum over {len(steps)} steps, {where} each"
+
+    def amount(name: str) -> Measure:
+        return Measure(value=int(done[name]), unit="bytes", source=source)
+
+    freed = int(done["freed_bytes"])
+    notes = [
+        "idle instances keep their state and wake with their next task; page cache is read again from disk when needed",
+        "a lower limit frees budget in its pool, not memory",
+    ]
+    if dry_run:
+        notes.append("dry run: nothing was changed; dry_run=false does it")
     return Reclaim(
+        dry_run=dry_run,
+        subject=str(done["subject"]),
         target=Measure(value=target_bytes, unit="bytes", source="input:target_mb"),
-        reachable=Measure(value=round(reachable), unit="bytes", source="sum of what the advice frees"),
-        enough=reachable >= target_bytes,
-        advice=advice,
-        notes=[
-            "advice only: this version changes nothing, each step names the command that a person runs",
-            "a lower limit frees budget in its pool, not memory, and is not counted",
-        ],
+        before=amount("before_bytes"),
+        after=amount("after_bytes"),
+        freed=amount("freed_bytes"),
+        enough=freed >= target_bytes,
+        text=str(done["text"]),
+        steps=steps,
+        advice=[item for item in (*_restart(grown), *_lower(status)) if done["subject"] in {"", item.subject}],
+        notes=notes,
     )
 
 
-def _hibernate(status: Status) -> list[Advice]:
-    idle = [entry for entry in status.instances if entry.state == "idle"]
-    return [
-        Advice(
-            action="hibernate",
-            subject=entry.agent,
-            frees=Measure(value=entry.memory_bytes, unit="bytes", source=entry.source or f"status:{entry.ticket}"),
-            risk="none: its state is stored; the next task wakes it",
-            command="wait: it hibernates by itself after its keep time, or lower `keep` in its manifest",
-        )
-        for entry in sorted(idle, key=lambda entry: -entry.memory_bytes)
-    ]
+def _step(entry: dict[str, Any], where: str) -> Step:
+    before, after = int(entry["before_bytes"]), int(entry["after_bytes"])
+    source = f"{where} {entry['subject']}{'/' + entry['ticket'] if entry['ticket'] else ''}"
+    return Step(
+        action=entry["kind"],
+        subject=entry["subject"],
+        ticket=entry["ticket"],
+        before=Measure(value=before, unit="bytes", source=source),
+        after=Measure(value=after, unit="bytes", source=source),
+        frees=Measure(value=max(0, before - after), unit="bytes", source=f"before - after; {source}"),
+        done=bool(entry["done"]),
+        why=str(entry["why"]),
+    )
 
 
 def _restart(grown: Sequence[Growth]) -> list[Advice]:
@@ -228,20 +248,6 @@ def _restart(grown: Sequence[Growth]) -> list[Advice]:
         )
         for item in grown
         if item.verdict == "leaking" and item.growth is not None
-    ]
-
-
-def _page_cache(held: Sequence[Owner]) -> list[Advice]:
-    return [
-        Advice(
-            action="page-cache",
-            subject=owner.name,
-            frees=owner.page_cache,
-            risk="files are read again from disk when they are needed",
-            command="the kernel takes it back by itself under pressure",
-        )
-        for owner in held
-        if isinstance(owner.page_cache.value, int) and owner.page_cache.value >= 16 * MIB
     ]
 
 

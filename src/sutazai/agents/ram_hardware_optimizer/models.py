@@ -68,10 +68,23 @@ class Analysis(BaseModel):
     notes: list[str]
 
 
-class Advice(BaseModel):
-    """One thing that would give memory back, cheapest first."""
+class Step(BaseModel):
+    """One thing that gives memory back without hurting anybody."""
 
-    action: Literal["hibernate", "restart", "lower-limit", "page-cache"]
+    action: Literal["hibernate", "page-cache"]
+    subject: str
+    ticket: str = Field(description="of the instance; empty for a process")
+    before: Measure
+    after: Measure = Field(description="in a dry run: what would be left")
+    frees: Measure
+    done: bool
+    why: str = Field(description="why it was not done")
+
+
+class Advice(BaseModel):
+    """What a person may do beyond that: it costs something, so no agent does it."""
+
+    action: Literal["restart", "lower-limit"]
     subject: str
     frees: Measure
     risk: str
@@ -79,11 +92,16 @@ class Advice(BaseModel):
 
 
 class Reclaim(BaseModel):
-    """Advice only: this version changes nothing."""
+    """What was given back, or would be in a dry run; all amounts are of the kernel's groups."""
 
-    dry_run: Literal[True] = True
+    dry_run: bool
+    subject: str
     target: Measure
-    reachable: Measure
+    before: Measure
+    after: Measure
+    freed: Measure
     enough: bool
+    text: str
+    steps: list[Step]
     advice: list[Advice]
     notes: list[str]
