@@ -105,7 +105,9 @@ def report(plan: PlanFile, parts: Parts, sampler: Sampler) -> dict[str, Any]:
         "enforcement": enforcement(parts.cells.groups),
         "pools": pool_rows(plan, parts, usages),
         "processes": [process_row(unit, usages.get(unit.group, NOTHING)) for unit in parts.keeper.units.values()],
-        "instances": [instance_row(each, usages.get(each.group, NOTHING)) for each in parts.instances.live.values()],
+        "instances": [
+            instance_row(each, parts.cells.groups.usage(each.group)) for each in parts.instances.live.values()
+        ],
         "spares": parts.instances.spares.to_json(),
         "host": sampler.host,
         "conditions": parts.alarms.to_json(),
