@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sutazai.bus import messages
 from sutazai.bus.acts import ActDesk
 from sutazai.bus.clients import new_task
+from sutazai.bus.own import OwnDesk
 from sutazai.bus.sessions import Instance
 from sutazai.bus.watch import error_message
 from sutazai.errors import FencedError, InvalidInputError, ProtocolError, RefusedError
@@ -63,6 +64,7 @@ class InstanceDesk:
             "heartbeat": self._heartbeat,
             "commit": self._commit,
             "act": self.acts.act,
+            "own": OwnDesk(broker).own,
             "hibernate": self._hibernate,
         }
 

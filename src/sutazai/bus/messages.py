@@ -140,6 +140,18 @@ class Act(Struct, frozen=True):
     id: RequestId = None
 
 
+class Own(Struct, frozen=True):
+    """Look after tasks of the own agent."""
+
+    task: Key
+    fence: Count
+    do: Literal["list", "tree", "cancel"]
+    of: Text = ""
+    reason: Annotated[str, Meta(max_length=1_000)] = ""
+    limit: Annotated[int, Meta(ge=1, le=LIST_TASKS_MAX)] = 20
+    id: RequestId = None
+
+
 class FailureSpec(Struct, frozen=True):
     """Why a turn failed."""
 
@@ -191,6 +203,7 @@ INSTANCE_MESSAGES: dict[str, type[Struct]] = {
     "heartbeat": Heartbeat,
     "commit": Commit,
     "act": Act,
+    "own": Own,
     "hibernate": Plain,
 }
 

@@ -221,6 +221,7 @@ class Instance:
             on_progress=self._watcher.progressed,
             on_checkpoint=lambda context: self._checkpoint(turn, context),
             on_act=lambda _, action, arguments: self._act(turn, action, arguments),
+            on_own=lambda fields: self._own(turn, fields),
         )
         context = Context(turn, around)
         self._watcher.begin(turn, context)
@@ -267,13 +268,23 @@ class Instance:
 
     def _act(self, turn: Turn, action: str, arguments: dict[str, Any]) -> dict[str, Any]:
         """Ask the broker until it answers; asking twice is harmless, and a cancelled turn hears of it afterwards."""
-        message = {"t": "act", "task": turn.task.id, "fence": turn.fence, "action": action, "arguments": arguments}
+        done: dict[str, Any] = self._ask(turn, {"t": "act", "action": action, "arguments": arguments})["done"]
+        return done
+
+    def _own(self, turn: Turn, fields: dict[str, Any]) -> list[dict[str, Any]]:
+        """Ask for tasks of this agent."""
+        tasks: list[dict[str, Any]] = self._ask(turn, {"t": "own", **fields})["tasks"]
+        return tasks
+
+    def _ask(self, turn: Turn, fields: dict[str, Any]) -> dict[str, Any]:
+        """Ask the broker in the middle of a turn, again until it answers."""
+        message = {**fields, **turn.held}
         give_up_s = min(turn.deadline_s, time.monotonic() + ACT_PATIENCE_MS / 1_000)
         with self._watcher.paused():
             for wait_s in backoff_s(_ACT_PAUSE_S, 1.0):
                 try:
                     # not by link.request: that "unavailable" may be sutazaid's, and this connection holds the turn
-                    done: dict[str, Any] = self._link.connection.request(message, ACT_WAIT_MS / 1_000 + 1)["done"]
+                    reply = self._link.connection.request(message, ACT_WAIT_MS / 1_000 + 1)
                 except FencedError as error:
                     raise TurnCancelledError("lease") from error
                 except RefusedError as error:
@@ -285,7 +296,7 @@ class Instance:
                     if not self._link.connected:
                         self._link.connect_until(turn.held, give_up_s)
                 else:
-                    return done
+                    return reply
         raise UnavailableError("the fleet cannot be asked now")
 
     def _commit(self, turn: Turn, commit: Commit, state_version: int, *, pull: bool) -> None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from sutazai.client import FleetClient
     from sutazai.runtime.answers import LlmClient
+    from sutazai.runtime.own_tasks import OwnTasks
     from sutazai.runtime.turn import TaskInfo, Turn
 
 _PROGRESS_CHARACTERS_MAX = 500
@@ -77,6 +78,7 @@ class Surroundings:
         on_progress: called when there is new progress.
         on_checkpoint: commits what was done so far; gives the state's new version.
         on_act: asks the fleet for an action with these arguments; gives what was done.
+        on_own: asks the broker for tasks of this agent.
     """
 
     settings: dict[str, Any] = field(default_factory=dict)
@@ -88,6 +90,7 @@ class Surroundings:
     on_progress: Callable[[], None] = lambda: None
     on_checkpoint: Callable[[Context], int] | None = None
     on_act: Callable[[Context, str, dict[str, Any]], dict[str, Any]] | None = None
+    on_own: Callable[[dict[str, Any]], list[dict[str, Any]]] | None = None
 
 
 class Context:
@@ -182,6 +185,13 @@ class Context:
 
             self._fleet = FleetClient(self._around.fleet or None)
         return self._fleet
+
+    @property
+    def tasks(self) -> OwnTasks:
+        """Tasks that this agent was asked for, and what came out of them: ``asked``, ``tree``, ``cancel``."""
+        from sutazai.runtime.own_tasks import OwnTasks
+
+        return OwnTasks(self._around.on_own)
 
     def progress(self, fraction: float, text: str = "") -> None:
         """Say how far the turn is; whoever watches the task sees it.

@@ -141,6 +141,13 @@ TABLE: tuple[Kind, ...] = (
         ("acted",),
         "do something to the fleet; the agent needs the power of that name",
     ),
+    Kind(
+        "own",
+        _INSTANCE,
+        {"id": "int", "task": "str", "fence": "int", "do": "str", "of?": "str", "reason?": "str", "limit?": "int"},
+        ("owned",),
+        "list, tree or cancel tasks of the own agent, with what came out of them",
+    ),
     Kind("hibernate", _INSTANCE, {"id": "int"}, ("bye", "stay"), "idle for its keep time: may it exit?"),
     Kind(
         "turn",
@@ -165,6 +172,7 @@ TABLE: tuple[Kind, ...] = (
     ),
     Kind("committed", _BROKER, {"re": "int", "status": "str", "state_version?": "int"}, (), "the commit is on disk"),
     Kind("acted", _BROKER, {"re": "int", "done": "object"}, (), "what was done, or would be in a dry run"),
+    Kind("owned", _BROKER, {"re": "int", "tasks": "list"}, (), "the tasks as they are now, without payloads"),
     Kind("rest", _BROKER, {}, (), "memory is wanted: an instance without a turn asks to hibernate now"),
     Kind("bye", _BROKER, {"re?": "int"}, (), "exit: nothing is leased and nothing is due"),
     Kind("stay", _BROKER, {"re?": "int"}, (), "do not exit: there is work"),

@@ -193,6 +193,7 @@ class Broker:
         self.acts: list[tuple[str, dict[str, Any]]] = []
         self.act: Callable[[str, dict[str, Any]], dict[str, Any]] | None = None
         self.deadline_s = 600.0
+        self.on_own: Callable[[dict[str, Any]], list[dict[str, Any]]] | None = None
         self._ids = itertools.count(1)
 
     def ask(self, agent: str, skill: str, data: dict[str, Any]) -> Result:
@@ -231,7 +232,7 @@ class Broker:
 
     def context(self, turn: Turn) -> Context:
         """A real context on recorded facts."""
-        context = Context(turn, Surroundings(settings=self.settings, on_act=self._act))
+        context = Context(turn, Surroundings(settings=self.settings, on_act=self._act, on_own=self.on_own))
         context._fleet = self.fleet  # type: ignore[assignment]
         context._llm = self.llm  # type: ignore[assignment]
         return context

@@ -282,3 +282,66 @@ def test_arguments_come_from_facts_and_stay_in_bounds() -> None:
     filled, lacking = arguments.derive(schema, arguments.Known(goal="g", subject="leaky-shop", window_s=300))
     assert filled == {"process": "leaky", "window_s": 60, "goal": "g"}
     assert lacking == ["key"]
+
+
+def own(name: str, status: str, parent: str | None = None, **more: Any) -> dict[str, Any]:
+    """A task as the broker shows it to its agent."""
+    agent, _, skill = name.partition(".")
+    return {
+        "id": f"t_{skill}", "agent": agent, "skill": skill, "status": status, "parent": parent, "attempt": 1,
+        "created_wall_ms": 1_000, "finished_wall_ms": 4_500 if status in {"succeeded", "failed"} else None, **more,
+    }  # fmt: skip
+
+
+TREE = [
+    own("agentzero-coordinator.achieve", "waiting", step="write_report"),
+    own("health-monitor.report", "succeeded", "t_achieve"),
+    own("ram-hardware-optimizer.analyse", "failed", "t_achieve", error={"code": "oom", "message": "too large"}),
+    own("incident-timeline-writer.draft", "queued", "t_achieve", why="no room", progress={"text": "", "fraction": 0}),
+]
+
+
+def test_where_a_goal_stands(broker: Broker) -> None:
+    """Counts, the stage, what it waits for and why, and each failure are read off the tasks."""
+    asked: list[dict[str, Any]] = []
+
+    def answer(fields: dict[str, Any]) -> list[dict[str, Any]]:
+        asked.append(fields)
+        return [TREE[0], own("agentzero-coordinator.status", "leased")] if fields["do"] == "list" else TREE
+
+    broker.on_own = answer
+    given = broker.ask("agentzero-coordinator", "status", {"goal_id": "t_achieve"}).result
+    (goal,) = given["goals"]
+    assert (given["open"], goal["status"], goal["stage"]) == (1, "waiting", "write_report")
+    assert (goal["done"], goal["open"], goal["failed"]) == (2, 1, 1)
+    assert goal["waits_for"] == ["incident-timeline-writer.draft"]
+    assert [entry["why"] for entry in goal["delegated"]] == ["", "", "no room"]
+    assert goal["delegated"][1]["error"] == "oom: too large"
+    assert goal["elapsed_s"] > 4.5, "it still runs"
+    everything = broker.ask("agentzero-coordinator", "status", {}).result
+    assert [each["goal_id"] for each in everything["goals"]] == ["t_achieve"], "asking is no goal"
+    assert asked[0] == {"do": "tree", "of": "t_achieve"}
+
+
+def test_a_goal_is_called_off(broker: Broker) -> None:
+    """What was open is cancelled, what had ended is named apart; a task that is no goal is refused untouched."""
+    asked: list[dict[str, Any]] = []
+
+    def answer(fields: dict[str, Any]) -> list[dict[str, Any]]:
+        asked.append(fields)
+        if fields["of"] == "t_plan":
+            return [own("agentzero-coordinator.plan", "leased")]
+        if fields["do"] == "tree":
+            return TREE
+        return [{**task, "status": "cancelled"} if task["status"] in {"waiting", "queued"} else task for task in TREE]
+
+    broker.on_own = answer
+    given = broker.ask("agentzero-coordinator", "cancel", {"goal_id": "t_achieve", "reason": "enough"}).result
+    assert given["status"] == "cancelled"
+    assert [each["task"] for each in given["cancelled"]] == ["t_achieve", "t_draft"]
+    assert [each["task"] for each in given["finished_before"]] == ["t_report", "t_analyse"]
+    assert asked[-1] == {"do": "cancel", "of": "t_achieve", "reason": "enough"}
+    refused = broker.ask("agentzero-coordinator", "cancel", {"goal_id": "t_plan"})
+    assert refused.error is not None
+    assert "is no goal" in refused.error["message"]
+    assert all(fields["do"] == "tree" for fields in asked[2:])

@@ -10,8 +10,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from sutazai.agents.agentzero_coordinator import catalogue, delegation, planning
-from sutazai.agents.agentzero_coordinator.models import CatalogueAgent, Outcome, Plan, Run, Step
+from sutazai.agents.agentzero_coordinator import catalogue, delegation, goals, planning
+from sutazai.agents.agentzero_coordinator.models import Cancelled, CatalogueAgent, Goals, Outcome, Plan, Run, Step
 from sutazai.errors import RefusedError
 from sutazai.runtime import Agent, Context, Result, SkillError, UnavailableError, Wait
 
@@ -62,6 +62,25 @@ def plan(
         else catalogue.cards(catalogue_given, without=delegation.NAME)
     )
     return planning.make(goal, cards, _choice(ctx, goal, cards, use_llm=use_llm), max_steps)
+
+
+GoalId = Annotated[str, Field(max_length=80, description="id of the task that asked for achieve")]
+
+
+@agent.skill
+def status(ctx: Context, goal_id: GoalId = "") -> Goals:
+    """Say where a goal stands: its stage, each task that it handed on, what it waits for; without an id, all goals."""
+    return goals.one(ctx, goal_id) if goal_id else goals.newest(ctx)
+
+
+@agent.skill
+def cancel(
+    ctx: Context,
+    goal_id: Annotated[str, Field(min_length=1, max_length=80, description="id of the task that asked for achieve")],
+    reason: Annotated[str, Field(max_length=500, description="for its history")] = "",
+) -> Cancelled:
+    """Call a goal off, with every task that it has handed on; what has ended by itself stays. Safe to repeat."""
+    return goals.cancel(ctx, goal_id, reason)
 
 
 @agent.step

@@ -90,3 +90,46 @@ class Outcome(BaseModel):
     missing: list[str]
     trace: Trace
     findings: list[Finding] = Field(default_factory=list, description="only when no report could be written")
+
+
+class Delegated(BaseModel):
+    """One task that a goal was turned into."""
+
+    task: str
+    skill: str = Field(description="agent.skill")
+    status: str
+    attempt: int
+    error: str = ""
+    progress: str = ""
+    why: str = Field(default="", description="what a queued task waits for")
+
+
+class GoalState(BaseModel):
+    """Where one goal stands."""
+
+    goal_id: str
+    status: str
+    stage: str = Field(description="the step it goes on with; empty before the first and at the end")
+    elapsed_s: float = Field(description="since it was accepted, until now or its end")
+    done: int
+    open: int
+    failed: int
+    waits_for: list[str] = Field(description="agent.skill of each task that is open")
+    error: str = ""
+    delegated: list[Delegated] = Field(default_factory=list)
+
+
+class Goals(BaseModel):
+    """Goals, those that are open first, then the newest."""
+
+    open: int
+    goals: list[GoalState]
+
+
+class Cancelled(BaseModel):
+    """What calling a goal off did."""
+
+    goal_id: str
+    status: str
+    cancelled: list[Delegated] = Field(description="ended by this, or by an earlier call")
+    finished_before: list[Delegated] = Field(description="had ended by themselves; their results stay")

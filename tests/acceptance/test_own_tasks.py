@@ -1,0 +1,121 @@
+"""An agent looks after the work that it handed on, on a real fleet: state, cancellation, and what it may not touch."""
+
+from __future__ import annotations
+
+import textwrap
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from sutazai.client import TaskClient
+from sutazai.testing.fleet import LiveFleet
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+BOSS = '''
+import dataclasses
+
+from sutazai.runtime import Agent, Context, Result, Wait
+
+agent = Agent("{name}")
+
+
+@agent.skill
+def start(ctx: Context) -> Wait[str]:
+    """Hand on something that lasts."""
+    calls = [ctx.call("sleeper", "sleep", {{"seconds": 600.0}}), ctx.call("sleeper", "sleep", {{"seconds": 0.0}})]
+    return Wait(calls, then=done)
+
+
+@agent.step
+def done(results: list[Result]) -> str:
+    """Finish."""
+    return "done"
+
+
+@agent.skill
+def look(task: str, ctx: Context) -> list[dict]:
+    """Look at a task."""
+    return [dataclasses.asdict(each) for each in ctx.tasks.tree(task)]
+
+
+@agent.skill
+def stop(task: str, ctx: Context) -> list[str]:
+    """Call a task off."""
+    return [each.status for each in ctx.tasks.cancel(task or ctx.task.id, "not wanted")]
+'''
+SLEEPER = '''
+import time
+
+from sutazai.runtime import Agent
+
+agent = Agent("sleeper")
+
+
+@agent.skill
+def sleep(seconds: float) -> float:
+    """Sleep."""
+    time.sleep(seconds)
+    return seconds
+'''
+MANIFEST = """
+fleet: {fleet}
+port_offset: {offset}
+agents:
+  boss: {file: boss.py, port: 10480, pool: standard, memory: 64MB, instances: 2}
+  rival: {file: rival.py, port: 10481, pool: standard, memory: 64MB}
+  sleeper: {file: sleeper.py, port: 10482, pool: standard, memory: 64MB, instances: 2}
+"""
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveFleet]:
+    """A boss, a rival with the same code, and somebody who sleeps."""
+    folder = tmp_path_factory.mktemp("own")
+    (folder / "sleeper.py").write_text(SLEEPER)
+    for name in ("boss", "rival"):
+        (folder / f"{name}.py").write_text(BOSS.format(name=name))
+    text = textwrap.dedent(MANIFEST)
+    for name in ("boss", "rival", "sleeper"):
+        text = text.replace(f"{name}.py", str(folder / f"{name}.py"))
+    with LiveFleet(text) as live, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SUTAZAI_RUN_ROOT", live.env["SUTAZAI_RUN_ROOT"])
+        patch.setenv("SUTAZAI_STATE_ROOT", live.env["SUTAZAI_STATE_ROOT"])
+        yield live
+
+
+def ask(client: TaskClient, agent: str, skill: str, **given: Any) -> dict[str, Any]:
+    """Ask and wait for the end."""
+    accepted = client.submit([{"agent": agent, "skill": skill, "input": given}])[0]
+    return client.wait(accepted["id"], timeout_s=60)
+
+
+def test_seen_and_called_off(fleet: LiveFleet) -> None:
+    """The running child is seen; others and the turn itself may not call it off; the agent may, and all of it ends."""
+    with TaskClient(fleet.name) as client:
+        goal = client.submit([{"agent": "boss", "skill": "start", "input": {}}])[0]["id"]
+        until = time.monotonic() + 60
+        states: set[tuple[str, str]] = set()
+        while ("sleeper", "leased") not in states and time.monotonic() < until:
+            seen = ask(client, "boss", "look", task=goal)["result"]
+            states = {(task["agent"], task["status"]) for task in seen}
+        assert ("boss", "waiting") in states
+        assert ("sleeper", "leased") in states
+        refused = ask(client, "rival", "stop", task=goal)
+        assert (refused["status"], refused["error"]["code"]) == ("failed", "non-retryable")
+        assert "is not one of rival" in refused["error"]["message"]
+        itself = ask(client, "boss", "stop", task="")
+        assert "is what this turn works for" in itself["error"]["message"]
+        assert client.get(goal)["status"] == "waiting"
+        stopped = ask(client, "boss", "stop", task=goal)
+        assert stopped["result"][0] == "cancelled"
+        assert set(stopped["result"][1:]) <= {"cancelled", "succeeded"}
+        assert "cancelled" in stopped["result"][1:]
+        assert ask(client, "boss", "stop", task=goal)["result"] == stopped["result"]
+        while time.monotonic() < until:
+            if all(entry["leased"] == 0 for entry in client.stats()["queues"].values()):
+                break
+            time.sleep(0.05)
+        assert all(entry["leased"] == 0 for entry in client.stats()["queues"].values()), "nobody works for it any more"
