@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sutazai.agents.hardware_resource_optimizer import sizing
 from sutazai.client import AgentCard, Event, Series, Status
-from sutazai.errors import UnavailableError
+from sutazai.errors import NonRetryableError, UnavailableError
 
 if TYPE_CHECKING:
     import pytest
@@ -170,15 +170,45 @@ def test_the_live_fleet(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None
     assert [entry["name"] for entry in one["proposals"]] == ["busy"]
 
 
-def test_apply_plans_and_says_what_it_cannot(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A dry run plans; the real run says unavailable and changes nothing, with the patch and the command."""
+def test_apply_plans_then_changes(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dry run asks the fleet and changes nothing; the real run changes what the fleet allows; each step says what."""
     live(broker, monkeypatch)
+    acts: list[tuple[str, int, bool]] = []
+
+    def act(action: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        assert action == "resize"
+        acts.append((arguments["subject"], arguments["memory_bytes"], arguments["dry_run"]))
+        return {"text": f"{arguments['subject']} fits"}
+
+    broker.act = act
     plan = broker.ask(AGENT, "apply", {"observe_min_s": 120}).require()
-    assert (plan["status"], {step["status"] for step in plan["steps"]}) == ("planned", {"planned"})
+    assert (plan["dry_run"], plan["status"]) == (True, "planned")
+    assert acts == [("llm", 152 * MB, True), ("busy", 128 * MB, True)]
+    acts.clear()
     done = broker.ask(AGENT, "apply", {"observe_min_s": 120, "dry_run": False}).require()
-    assert (done["status"], {step["status"] for step in done["steps"]}) == ("unavailable", {"unavailable"})
+    assert acts == [("llm", 152 * MB, False), ("busy", 128 * MB, False)]
+    assert (done["status"], [step["why"] for step in done["steps"]]) == ("applied", ["llm fits", "busy fits"])
     assert done["patch"] == plan["patch"]
     assert "sutazai up" in done["command"]
+
+
+def test_what_the_fleet_refuses_is_told(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A refusal stands at its step; all refused is refused, some is partly; without a fleet nothing is done."""
+    live(broker, monkeypatch)
+
+    def act(action: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        if arguments["subject"] == "llm":
+            raise NonRetryableError("it uses more than that now")
+        return {"text": "done"}
+
+    broker.act = act
+    done = broker.ask(AGENT, "apply", {"observe_min_s": 120, "dry_run": False}).require()
+    assert done["status"] == "partly"
+    assert [(step["name"], step["status"]) for step in done["steps"]] == [("llm", "refused"), ("busy", "applied")]
+    assert "more than that" in done["steps"][0]["why"]
+    broker.act = None
+    nothing = broker.ask(AGENT, "apply", {"observe_min_s": 120, "dry_run": False}).require()
+    assert (nothing["status"], {step["status"] for step in nothing["steps"]}) == ("refused", {"refused"})
 
 
 def test_bad_input_and_a_silent_fleet(broker: Broker) -> None:

@@ -105,10 +105,7 @@ def _compared(
         return similarity.vectors(texts, query)
     places = [place for place, text in enumerate(texts) if text.strip()]
     wanted = [texts[place] for place in places] + ([query] if query.strip() else [])
-    embed = getattr(ctx.llm, "embed", None)  # a runtime without it is one whose server has no embeddings
-    if embed is None:
-        raise UnavailableError("this runtime's language model client has no embeddings: choose the method tf-idf")
-    vectors = np.array(embed(wanted), dtype=np.float64) if wanted else np.zeros((0, 1))
+    vectors = np.array(ctx.llm.embed(wanted), dtype=np.float64) if wanted else np.zeros((0, 1))
     each = np.zeros((len(texts), len(texts)))
     each[np.ix_(places, places)] = np.clip(vectors[: len(places)] @ vectors[: len(places)].T, 0, 1)
     asked = np.zeros(len(texts))

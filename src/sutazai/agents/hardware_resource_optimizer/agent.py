@@ -1,7 +1,7 @@
 """Why it exists: the skills of hardware-resource-optimizer: fetch what was observed, hand it to the pure rule."""
 
 import time
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -17,6 +17,7 @@ Margin = Annotated[float, Field(ge=0.05, le=2, description="room above the worst
 Recorded = Annotated[
     list[Observation] | None, Field(min_length=1, max_length=200, description="recorded observations instead")
 ]
+LIVE_NOTE = "a limit changed in the running fleet lasts until its next plan; the manifest patch makes it last"
 COMMAND = "merge patch_yaml into the fleet's manifest, then: sutazai up MANIFEST"
 
 
@@ -75,18 +76,37 @@ def apply(
     if recorded is not None and not dry_run:
         raise NonRetryableError("recorded observations are never applied: leave recorded out, or dry_run true")
     found = rightsize(ctx, window_s, observe_min_s, margin, "", recorded)
-    steps = [_step(one) for one in patching.changed(found.proposals)]
-    result = Applied(
-        dry_run=dry_run, status="planned" if steps else "nothing-to-do", steps=steps, patch=found.patch,
-        patch_yaml=found.patch_yaml, command=COMMAND if steps else "", notes=found.notes,
+    # What gives memory back goes first, so that what needs more finds it.
+    changes = sorted(patching.changed(found.proposals), key=lambda one: one.verdict != "lower")
+    steps = [_step(one) for one in changes]
+    if recorded is None:
+        for step in steps:
+            _resize(ctx, step, dry_run=dry_run)
+    return Applied(
+        dry_run=dry_run, status=_status(steps), steps=steps, patch=found.patch, patch_yaml=found.patch_yaml,
+        command=COMMAND if steps else "", notes=[*found.notes, *([LIVE_NOTE] if steps else [])],
     )  # fmt: skip
-    if dry_run or not steps:
-        return result
-    for step in steps:
-        step.status, step.why = "unavailable", "this fleet has no power to change a limit of a running process"
-    result.status = "unavailable"
-    result.notes.append("nothing was changed: a running fleet takes the patch through its manifest")
-    return result
+
+
+def _resize(ctx: Context, step: Step, *, dry_run: bool) -> None:
+    """Ask the fleet to change one limit, or whether it would."""
+    try:
+        done = ctx.act("resize", subject=step.name, memory_bytes=int(step.after.value), dry_run=dry_run)
+    except NonRetryableError as error:
+        step.status, step.why = "refused", str(error)
+    else:
+        step.status, step.why = "planned" if dry_run else "applied", str(done.get("text", ""))
+
+
+def _status(steps: list[Step]) -> Literal["planned", "applied", "partly", "refused", "nothing-to-do"]:
+    if not steps:
+        return "nothing-to-do"
+    done = [step for step in steps if step.status != "refused"]
+    if not done:
+        return "refused"
+    if len(done) < len(steps):
+        return "partly"
+    return "applied" if done[0].status == "applied" else "planned"
 
 
 def _step(one: Proposal) -> Step:

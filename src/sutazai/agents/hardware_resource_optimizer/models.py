@@ -83,15 +83,17 @@ class Step(BaseModel):
     kind: Kind
     before: Measure
     after: Measure
-    status: Literal["planned", "applied", "unavailable", "refused"]
-    why: str = ""
+    status: Literal["planned", "applied", "refused"]
+    why: str = Field(default="", description="what the fleet said")
 
 
 class Applied(BaseModel):
     """What was done, or would be done."""
 
     dry_run: bool
-    status: Literal["planned", "applied", "partly", "unavailable", "nothing-to-do"]
+    status: Literal["planned", "applied", "partly", "refused", "nothing-to-do"] = Field(
+        description="partly: the fleet refused some of the steps; each says why"
+    )
     steps: list[Step]
     patch: dict[str, Any]
     patch_yaml: str

@@ -59,10 +59,7 @@ def _embedded(ctx: Context, skills: Sequence[Skill], texts: list[str], by_words:
     if len(_KNOWN) + len(missing) > _KNOWN_MAX:
         _KNOWN.clear()
         missing = list(dict.fromkeys(described))
-    embed = getattr(ctx.llm, "embed", None)  # a runtime without it is one whose server has no embeddings
-    if embed is None:
-        raise UnavailableError("this runtime's language model client has no embeddings")
-    vectors = embed([*texts, *missing])
+    vectors = ctx.llm.embed([*texts, *missing])
     _KNOWN.update(zip(missing, vectors[len(texts) :], strict=True))
     known = np.array([_KNOWN[text] for text in described], dtype=np.float64)
     return [
