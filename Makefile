@@ -2,8 +2,8 @@
 SHELL := /bin/bash
 FLEET ?= fleets/demo.yaml
 NAME = $(shell sed -n "s/^fleet: *\([a-z0-9-]*\).*/\1/p" $(FLEET))
-RUN_GROUPS = base llm data
-DEV_GROUPS = base llm data dev
+RUN_GROUPS = base llm data ml documents development env-semgrep
+DEV_GROUPS = base llm data ml documents development env-semgrep dev
 BIN = .venv/bin
 
 .PHONY: run down test lint bench docs setup setup-dev lock

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import itertools
 import time
@@ -194,13 +195,14 @@ class Broker:
         self.act: Callable[[str, dict[str, Any]], dict[str, Any]] | None = None
         self.deadline_s = 600.0
         self.on_own: Callable[[dict[str, Any]], list[dict[str, Any]]] | None = None
+        self.states: dict[tuple[str, str], dict[str, Any]] = {}
         self._ids = itertools.count(1)
 
     def ask(self, agent: str, skill: str, data: dict[str, Any]) -> Result:
         """Run a task to its end."""
         return self._run(f"t_{next(self._ids)}", agent, skill, data)
 
-    def _run(self, task: str, agent: str, skill: str, data: dict[str, Any]) -> Result:
+    def _run(self, task: str, agent: str, skill: str, data: dict[str, Any], session: str = "") -> Result:
         self.asked.append((f"{agent}.{skill}", data))
         outcome = self.outcomes.get(f"{agent}.{skill}")
         if isinstance(outcome, dict):
@@ -210,16 +212,27 @@ class Broker:
         step, results, carry = "", list[Result](), None
         while True:
             self.turns.append(f"{agent}.{skill}/{step}")
-            info = TaskInfo(task, agent, skill, step=step)
-            turn = Turn(info, data, 1, time.monotonic() + self.deadline_s, 10_000, results, carry)
+            info = TaskInfo(task, agent, skill, session=session, step=step)
+            state = copy.deepcopy(self.states.get((agent, session), {})) if session else None
+            turn = Turn(info, data, 1, time.monotonic() + self.deadline_s, 10_000, results, carry, state)
             commit = execute(AGENTS[agent], turn, self.context(turn), lambda function, given: function(**given))
+            if commit.state is not None:
+                self.states[agent, session] = commit.state
             if commit.outcome != "wait":
+                for entry in commit.emits:
+                    self._run(entry["id"], entry["agent"], entry["skill"], entry["input"], entry.get("session") or "")
                 status = "succeeded" if commit.outcome == "result" else "failed"
                 return Result(task, agent, skill, status, commit.result, commit.error)
             wait = commit.wait or {}
             emits = {entry["id"]: entry for entry in commit.emits}
             results = [
-                self._run(child, emits[child]["agent"], emits[child]["skill"], emits[child]["input"])
+                self._run(
+                    child,
+                    emits[child]["agent"],
+                    emits[child]["skill"],
+                    emits[child]["input"],
+                    emits[child].get("session") or "",
+                )
                 for child in wait["tasks"]
             ]
             step, carry = wait["then"], wait["carry"]
