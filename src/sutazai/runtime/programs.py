@@ -139,13 +139,13 @@ def limited(
 
     Args:
         command: program and arguments.
-        memory_bytes: address space.
+        memory_bytes: private memory of each process; asking for more fails inside of it, before the kernel kills.
         cpu_s: seconds of CPU time, then the kernel ends it.
         file_bytes: size of the largest file that it writes.
         processes: of its user, in all; ``None`` leaves it to the cgroup.
     """
     limits = {
-        resource.RLIMIT_AS: memory_bytes,
+        resource.RLIMIT_DATA: memory_bytes,
         resource.RLIMIT_CPU: cpu_s,
         resource.RLIMIT_FSIZE: file_bytes,
         resource.RLIMIT_CORE: 0,

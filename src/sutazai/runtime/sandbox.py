@@ -43,12 +43,12 @@ class Bounds:
 
     Attributes:
         timeout_s: seconds of time on the clock.
-        memory_bytes: address space of each process.
+        memory_bytes: private memory of each process; less than the instance's limit.
         file_bytes: size of the largest file.
     """
 
     timeout_s: float = 60.0
-    memory_bytes: int = 1024 * MIB
+    memory_bytes: int = 176 * MIB
     file_bytes: int = 16 * MIB
 
 
