@@ -90,6 +90,8 @@ def _pdf(data: bytes, notes: list[str]) -> list[Page]:
         inner = error.args[0] if error.args else error
         if isinstance(inner, (PDFPasswordIncorrect, PDFEncryptionError)):
             raise ReadError("encrypted", "the PDF is protected by a password: give it without one") from error
+        if isinstance(inner, MemoryError):
+            raise MemoryError from error
         raise ReadError("damaged", f"the PDF cannot be read: {type(inner).__name__} {inner}") from error
     if not pages:
         raise ReadError("damaged", "the PDF has no pages")
@@ -145,7 +147,7 @@ def _split_at_breaks(paragraph: Any) -> list[str]:
                 parts[-1] += "\n"
             elif tag == "tab":
                 parts[-1] += "\t"
-    return parts if "".join(parts) else [paragraph.text]
+    return parts if len(parts) > 1 or parts[0] else [paragraph.text]
 
 
 def _check_archive(data: bytes) -> None:
