@@ -59,10 +59,11 @@ def _verb(title: str, verb: Any) -> list[str]:
 def licences_page() -> str:
     """List each pinned run-time dependency with its licence, as its own metadata states it."""
     rows = []
-    for group in ("base", "llm", "data"):
+    for group in ("base", "llm", "data", "ml", "documents", "development", "env-semgrep"):
         text = (ROOT / f"requirements/{group}.txt").read_text()
         names = re.findall(r"^([a-z0-9][a-z0-9._-]*)==", text, re.MULTILINE)
-        rows += [f"| {name} | {group} | {_licence(name)} |" for name in names]
+        told = {name: _licence(name, group.removeprefix("env-") if group.startswith("env-") else "") for name in names}
+        rows += [f"| {name} | {group} | {licence} |" for name, licence in told.items()]
     models = [
         "| Qwen2.5-Coder-0.5B-Instruct | model | Apache-2.0 |",
         "| SmolLM2-135M-Instruct | model, tests only | Apache-2.0 |",
@@ -72,7 +73,8 @@ def licences_page() -> str:
         "# Licences",
         "",
         "The product is Apache-2.0 (see `LICENSE`). What it installs, with the licence each package states; all",
-        "of them permit use beside Apache-2.0 code. Written by `make docs`.",
+        "of them permit use beside Apache-2.0 code. semgrep's engine is LGPL: it is installed apart, unchanged, and run as",
+        "a program of its own. Written by `make docs`.",
         "",
         "| package | group | licence |",
         "| --- | --- | --- |",
@@ -80,9 +82,9 @@ def licences_page() -> str:
     return "\n".join([*head, *sorted(set(rows)), *models]) + "\n"
 
 
-def _licence(name: str) -> str:
+def _licence(name: str, environment: str = "") -> str:
     try:
-        metadata = importlib.metadata.metadata(name)
+        metadata = importlib.metadata.metadata(name) if not environment else _metadata_in(environment, name)
     except importlib.metadata.PackageNotFoundError:
         return "only on other platforms"
     stated = metadata.get("License-Expression") or ""
@@ -92,6 +94,14 @@ def _licence(name: str) -> str:
         ]
         stated = ", ".join(classifiers) or (metadata.get("License") or "").splitlines()[0]
     return stated.replace("|", "/")
+
+
+def _metadata_in(environment: str, name: str) -> importlib.metadata.PackageMetadata:
+    """Read a package's metadata in an environment of its own beside this one."""
+    folders = [str(path) for path in Path(sys.prefix).glob(f"environments/{environment}/lib/python3*/site-packages")]
+    for found in importlib.metadata.distributions(name=name, path=folders):
+        return found.metadata
+    raise importlib.metadata.PackageNotFoundError(name)
 
 
 PAGES = {"docs/reference/cli.md": cli_page, "docs/reference/licences.md": licences_page}

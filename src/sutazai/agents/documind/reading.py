@@ -91,7 +91,7 @@ def _pdf(data: bytes, notes: list[str]) -> list[Page]:
         if isinstance(inner, (PDFPasswordIncorrect, PDFEncryptionError)):
             raise ReadError("encrypted", "the PDF is protected by a password: give it without one") from error
         if isinstance(inner, MemoryError):
-            raise MemoryError from error
+            raise MemoryError from error  # noqa: TRY004 it is that very error, unwrapped
         raise ReadError("damaged", f"the PDF cannot be read: {type(inner).__name__} {inner}") from error
     if not pages:
         raise ReadError("damaged", "the PDF has no pages")
