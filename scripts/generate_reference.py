@@ -73,8 +73,8 @@ def licences_page() -> str:
         "# Licences",
         "",
         "The product is Apache-2.0 (see `LICENSE`). What it installs, with the licence each package states; all",
-        "of them permit use beside Apache-2.0 code. semgrep's engine is LGPL: it is installed apart, unchanged, and run as",
-        "a program of its own. Written by `make docs`.",
+        "of them permit use beside Apache-2.0 code. semgrep's engine is LGPL: it is installed apart and unchanged,",
+        "and run as a program of its own. Written by `make docs`.",
         "",
         "| package | group | licence |",
         "| --- | --- | --- |",
@@ -93,6 +93,9 @@ def _licence(name: str, environment: str = "") -> str:
             c.rpartition(":: ")[2] for c in metadata.get_all("Classifier") or [] if c.startswith("License ::")
         ]
         stated = ", ".join(classifiers) or (metadata.get("License") or "").splitlines()[0]
+    if stated == "OSI Approved":  # which one, says its file
+        files = (file for file in importlib.metadata.files(name) or [] if file.name.startswith("LICENSE"))
+        stated = next((file.read_text().strip().splitlines()[0] for file in files), stated)
     return stated.replace("|", "/")
 
 
