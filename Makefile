@@ -6,7 +6,7 @@ RUN_GROUPS = base llm data ml documents development env-semgrep
 DEV_GROUPS = base llm data ml documents development env-semgrep dev
 BIN = .venv/bin
 
-.PHONY: run down test lint bench docs setup setup-dev lock
+.PHONY: run down test test-vm lint bench docs setup setup-dev lock
 
 run: setup ## set up, bring the fleet up, run the demonstration on it, leave it running
 	@$(BIN)/sutazai up $(FLEET)
@@ -17,6 +17,9 @@ down: ## stop the fleet; leaves no process, cgroup or socket
 
 test: setup-dev ## set up and pass all tests
 	@$(BIN)/python -m pytest $(ARGS)
+
+test-vm: setup-dev ## run a fleet on a host of its own: systemd, cgroup v2, 12 cores, a reboot, a power cut
+	@SUTAZAI_VM=1 $(BIN)/python -m pytest -s tests/vm $(ARGS)
 
 lint: setup-dev ## style, types, layers
 	$(BIN)/ruff check .

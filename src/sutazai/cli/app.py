@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from sutazai import __version__
-from sutazai.cli import agent, ask, demo, doctor, down, import_, logs, plan, restart, schema, smoke, status, task, up
+from sutazai.cli import agent, ask, demo, doctor, down, import_, logs, plan, restart, schema, service, smoke, status, task, up
 from sutazai.cli.exits import BAD_MANIFEST, FAILED, INTERRUPTED, NOT_UP, OK, REFUSED, CliError
 from sutazai.errors import ConfigError, ConfigErrors, RefusedError, SutazaiError, UnavailableError
 
@@ -22,7 +22,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 #: The verbs in the order in which a newcomer meets them.
-VERBS = (plan, up, status, ask, task, logs, restart, smoke, demo, agent, import_, doctor, schema, down)
+VERBS = (plan, up, status, ask, task, logs, restart, smoke, demo, agent, import_, doctor, schema, service, down)
 for verb in VERBS:
     if isinstance(verb.run, typer.Typer):
         app.add_typer(verb.run, name=verb.__name__.rpartition(".")[2])

@@ -53,8 +53,8 @@ def run(
     fleet = spec.load(manifest)
     paths = FleetPaths.of(fleet.fleet)
     if fleet.llm is not None and not fleet.llm.url:
-        _fetch_model(fleet.llm.model, as_json=as_json)
-    plan, code = _compile(manifest, paths, as_json=as_json)
+        fetch_model(fleet.llm.model, as_json=as_json)
+    plan, code = compile_plan(manifest, paths, as_json=as_json)
     if plan is None:
         return code
     _hand_over(paths, plan, "" if replace else fleet.path)
@@ -76,7 +76,7 @@ def run(
     return FAILED if failed else OK
 
 
-def _fetch_model(model: str, *, as_json: bool) -> None:
+def fetch_model(model: str, *, as_json: bool) -> None:
     """Have the model file, fetched with a progress bar when it is missing.
 
     Raises:
@@ -88,7 +88,12 @@ def _fetch_model(model: str, *, as_json: bool) -> None:
         raise CliError(f"the model {model} is missing; nothing was started", FAILED)
 
 
-def _compile(manifest: Path, paths: FleetPaths, *, as_json: bool) -> tuple[Path | None, int]:
+def compile_plan(manifest: Path, paths: FleetPaths, *, as_json: bool) -> tuple[Path | None, int]:
+    """Prove the manifest on this host, and write what comes out beside the running plan.
+
+    Returns:
+        The file, or None when it does not fit or has mistakes, which were printed; and the exit code.
+    """
     paths.state.mkdir(parents=True, exist_ok=True, mode=0o755)
     _make_token(paths.token)
     out = paths.state / "plan.next.json"

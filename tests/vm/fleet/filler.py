@@ -1,0 +1,12 @@
+"""A service that takes so many megabytes as soon as a file appears: filler.py FILE MEGABYTES."""
+
+import sys
+import time
+from pathlib import Path
+
+go, megabytes = Path(sys.argv[1]), int(sys.argv[2])
+while not go.exists():
+    time.sleep(0.1)
+held = bytearray(b"x" * (megabytes << 20))
+while True:
+    time.sleep(60)
