@@ -1,6 +1,6 @@
 """Why it exists: after a power cut the store itself is asked, not a client that could hide something.
 
-Runs inside the machine: ``tasks.py STORE`` with identifiers on standard input, one a line. Prints JSON: how many are not
+Runs inside the machine: ``tasks.py STORE`` with identifiers on standard input, one a line. Prints JSON: which are not
 stored, the stored ones by status, and how many tasks have more than one committed result.
 """
 

@@ -110,7 +110,11 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     with vm_machine.Machine(image, way, cargo) as machine:
         found = Host(machine)
         say(f"booted in {machine.switch_on():.0f} s with {way}")
-        say(found.run("uname -sr; nproc; systemctl --version | head -n 1; stat -fc %T /sys/fs/cgroup").replace("\n", " · "))
+        say(
+            found.run("uname -sr; nproc; systemctl --version | head -n 1; stat -fc %T /sys/fs/cgroup").replace(
+                "\n", " · "
+            )
+        )
         found.run(
             f"head -c {length} /dev/vdb > /tmp/repo.bundle && git clone -q /tmp/repo.bundle {CLONE} && "
             f"mv /srv/kept/.venv {CLONE}/.venv && cd {CLONE} && UV_OFFLINE=1 scripts/bootstrap base llm data"
@@ -145,7 +149,9 @@ def test_delegation(host: Host) -> None:
     assert status["enforcement"]["version"] == "v2"
     assert status["enforcement"]["missing"] == []
     assert {"memory", "cpu_quota", "cpuset", "pids", "kill", "freeze"} <= set(status["enforcement"]["enforced"])
-    tree = host.run(f"cd {GROUP} && find . -name cgroup.procs -exec sh -c 'for f; do [ -s $f ] && echo $f; done' x {{}} +")
+    tree = host.run(
+        f"cd {GROUP} && find . -name cgroup.procs -exec sh -c 'for f; do [ -s $f ] && echo $f; done' x {{}} +"
+    )
     say("processes are in: " + " ".join(sorted(line.removesuffix("/cgroup.procs") for line in tree.splitlines())))
     assert host.run(f"cat {GROUP}/cgroup.procs") == "", "only leaves may hold processes"
     leaf = host.run(f"cat {GROUP}/sutazai-host-*.self/cgroup.procs").split()
@@ -205,7 +211,7 @@ def test_pids_limit(host: Host) -> None:
 def test_quota(host: Host) -> None:
     """Two busy processes with a quota of half a core get no more than that, and are throttled."""
     result = host.ask("prober-slow burn seconds=8")["result"]
-    say(f"quota 0.5c: {result['cpu_s']:.2f} s of a core in {result['wall_s']:.2f} s, stopped {result['throttled']:.0f} times")
+    say(f"quota 0.5c: {result['cpu_s']:.2f} s of a core in {result['wall_s']:.2f} s, {result['throttled']:.0f} stops")
     assert result["throttled"] > 0
     assert result["cpu_s"] / result["wall_s"] < 0.6
 
@@ -239,8 +245,7 @@ def test_guard_is_killed(host: Host) -> None:
     guard = host.run("cut -d' ' -f1 /run/sutazai/host/guard.pid").strip()
     host.run(f"kill -9 {guard}")
     host.wait(
-        lambda now: now.get("state") == "up"
-        and host.run("cut -d' ' -f1 /run/sutazai/host/guard.pid").strip() != guard,
+        lambda now: now.get("state") == "up" and host.run("cut -d' ' -f1 /run/sutazai/host/guard.pid").strip() != guard,
         "there is a new guard",
     )
     assert host.pids() == before
@@ -272,7 +277,7 @@ def test_reboot(host: Host) -> None:
 
 
 def test_power_cut(host: Host) -> None:
-    """qemu is killed under load: each task that was answered with 202 is stored, ends, and committed once."""
+    """The emulator is killed under load: each task that was answered with 202 is stored, ends, and committed once."""
     load = f"{PYTHON} {CLONE}/tests/vm/load.py 10480 {STATE}/token /var/tmp/unsynced"
     host.machine.start(f"{load} > /var/tmp/load.log 2>&1", timeout_s=3_000)
     accepted = host.machine.accepted

@@ -1,8 +1,8 @@
 """Why it exists: a test on a real host needs a host: this makes the disk of one, once, and keeps it.
 
-The disk is Debian (systemd, cgroup v2) with Python, git and make, and with the Python packages that the requirements pin,
-in ``/srv/kept/.venv``; the clone that is tested is made in each run. It stands in ``$XDG_CACHE_HOME/sutazai/vm``, under a
-digest of what it was made from.
+The disk is Debian (systemd, cgroup v2) with Python, git and make, and with the Python packages that the requirements
+pin, in ``/srv/kept/.venv``; the clone that is tested is made in each run. It stands in ``$XDG_CACHE_HOME/sutazai/vm``,
+under a digest of what it was made from.
 """
 
 from __future__ import annotations

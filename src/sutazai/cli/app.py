@@ -9,7 +9,23 @@ from typing import Annotated
 import typer
 
 from sutazai import __version__
-from sutazai.cli import agent, ask, demo, doctor, down, import_, logs, plan, restart, schema, service, smoke, status, task, up
+from sutazai.cli import (
+    agent,
+    ask,
+    demo,
+    doctor,
+    down,
+    import_,
+    logs,
+    plan,
+    restart,
+    schema,
+    service,
+    smoke,
+    status,
+    task,
+    up,
+)
 from sutazai.cli.exits import BAD_MANIFEST, FAILED, INTERRUPTED, NOT_UP, OK, REFUSED, CliError
 from sutazai.errors import ConfigError, ConfigErrors, RefusedError, SutazaiError, UnavailableError
 

@@ -1,4 +1,4 @@
-"""Why it exists: a fleet must come back by itself after a reboot or a power cut, and on most hosts systemd is who starts it.
+"""Why it exists: a fleet must come back by itself after a reboot or a power cut; on most hosts systemd starts it.
 
 The unit starts ``sutazaid`` from the compiled plan: it needs no YAML and no other service. ``Delegate=yes`` hands the
 unit's cgroup over, so that the fleet's groups hang inside it.
@@ -57,7 +57,9 @@ WantedBy={target}
 def run(
     manifest: ManifestArgument = Path(DEFAULT_MANIFEST),
     *,
-    install: Annotated[bool, typer.Option("--install", help="Write the unit where systemd looks, and enable it.")] = False,
+    install: Annotated[
+        bool, typer.Option("--install", help="Write the unit where systemd looks, and enable it.")
+    ] = False,
 ) -> int:
     """Print a systemd unit that runs the fleet and brings it back after a reboot; as root, a system's, else a user's.
 
@@ -121,7 +123,9 @@ def _install(name: str, text: str) -> int:
         try:
             done = subprocess.run([*control, *words], capture_output=True, text=True, check=False)
         except FileNotFoundError as error:
-            raise CliError(f"{folder / name} is written, but there is no systemctl: this host has no systemd") from error
+            raise CliError(
+                f"{folder / name} is written, but there is no systemctl: this host has no systemd"
+            ) from error
         if done.returncode != 0:
             raise CliError(f"{' '.join([*control, *words])} failed: {done.stderr.strip()}", FAILED)
     note(f"{folder / name} is written and enabled; start it now with: {' '.join(control)} start {name}")

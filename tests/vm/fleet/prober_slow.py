@@ -11,7 +11,7 @@ agent = Agent("prober-slow")
 
 @agent.skill
 def burn(seconds: float, ctx: Context) -> dict[str, float]:
-    """Compute in two processes, and say what the kernel gave: seconds of a core, of the clock, and how often it stopped."""
+    """Compute in two processes, and say what the kernel gave: seconds of a core and of the clock, stops."""
     folder = Path("/sys/fs/cgroup") / Path("/proc/self/cgroup").read_text().strip().removeprefix("0::/")
     before, started = _numbers(folder), time.monotonic()
     until = started + seconds
