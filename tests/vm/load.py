@@ -1,8 +1,8 @@
 """Why it exists: what was accepted must be known outside of the machine whose power is cut.
 
 Runs inside the machine: ``load.py PORT_OF_AGENT TOKEN_FILE SCRATCH``. Four clients give tasks to the gateway over HTTP,
-and each identifier that was answered with 202 goes out over a virtio port at once. Beside them a control writes numbered
-lines to a file without a sync, and reports each: what is lost of those shows that the cut takes what was not synced.
+and each identifier that was answered with 202 goes out over a virtio port at once. Beside them a control writes
+numbered lines to a file without a sync, and reports each: what is lost of those shows what a cut takes.
 """
 
 import http.client

@@ -2,8 +2,8 @@
 
 A machine is one qemu process with a throw-away layer over the kept disk. Commands go over a virtio port (``door.py``
 inside), so it needs no network. The disk is opened with ``cache=none``: what the guest has not flushed when qemu is
-killed is gone with it (its page cache always, and new blocks of the layer too, because qemu keeps their map in its own memory
-until a flush). What was flushed lies in files of this host, whose own power is not cut.
+killed is gone with it (its page cache always, and new blocks of the layer too, because qemu keeps their map in its own
+memory until a flush). What was flushed lies in files of this host, whose own power is not cut.
 """
 
 from __future__ import annotations

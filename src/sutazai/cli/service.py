@@ -75,7 +75,7 @@ def run(
         plan, code = up.compile_plan(manifest, paths, as_json=True)
         if plan is None:
             return code
-        plan.replace(paths.plan)
+        up.keep_plan(plan, paths)
     paths.logs.mkdir(parents=True, exist_ok=True)
     text = unit_text(fleet.fleet, paths, is_root=os.geteuid() == 0)
     if install:

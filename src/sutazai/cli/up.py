@@ -6,7 +6,6 @@ Steps: read the manifest, fetch the model when it is missing, compile and prove 
 
 from __future__ import annotations
 
-import contextlib
 import os
 import subprocess
 import sys
@@ -103,11 +102,30 @@ def compile_plan(manifest: Path, paths: FleetPaths, *, as_json: bool) -> tuple[P
 
 
 def _make_token(path: Path) -> None:
-    """Make the secret for writes over HTTP, once; only its owner can read it."""
-    with contextlib.suppress(FileExistsError):
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(new_token() + "\n")
+    """Make the secret for writes over HTTP, once; only its owner can read it.
+
+    It is on disk before anybody is told it, and appears whole: a power cut must not leave an empty one.
+    """
+    if path.exists() and path.stat().st_size:
+        return
+    temporary = path.with_suffix(f".{os.getpid()}")
+    temporary.unlink(missing_ok=True)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(new_token() + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def keep_plan(plan: Path, paths: FleetPaths) -> None:
+    """Make a proved plan the one that ``sutazaid`` starts from; on disk, for a power cut may follow."""
+    plan.replace(paths.plan)
+    folder = os.open(paths.state, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def _hand_over(paths: FleetPaths, plan: Path, only_from: str) -> None:
@@ -127,7 +145,7 @@ def _hand_over(paths: FleetPaths, plan: Path, only_from: str) -> None:
                 )
             supervisor.plan(plan)
         return
-    plan.replace(paths.plan)
+    keep_plan(plan, paths)
     paths.logs.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "sutazai.supervisor", "--plan", str(paths.plan)]
     done = subprocess.run(command, check=False, stdin=subprocess.DEVNULL)
