@@ -6,6 +6,7 @@ unit's cgroup over, so that the fleet's groups hang inside it.
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from sutazai.cli import up
+from sutazai.cli import fleets, up
 from sutazai.cli.exits import FAILED, OK, REFUSED, CliError
 from sutazai.cli.output import note
 from sutazai.cli.plan import DEFAULT_MANIFEST, ManifestArgument
@@ -63,14 +64,16 @@ def run(
 ) -> int:
     """Print a systemd unit that runs the fleet and brings it back after a reboot; as root, a system's, else a user's.
 
-    Starts nothing. A fleet that never ran is proved first, as `up` does. Example: sutazai service fleets/demo.yaml
+    Starts nothing. A fleet that `up` has not brought up from this manifest is proved first. Example: sutazai service fleets/demo.yaml
     """
     from sutazai import spec
 
     fleet = spec.load(manifest)
     paths = FleetPaths.of(fleet.fleet)
-    if not paths.plan.exists():
-        if fleet.llm is not None:
+    if _manifest_of(paths.plan) != fleet.path:
+        if fleets.answers(paths.supervisor_socket):
+            raise CliError(f"the fleet {fleet.fleet} runs from another manifest: run sutazai up first, or stop it", REFUSED)
+        if fleet.llm is not None and not fleet.llm.url:
             up.fetch_model(fleet.llm.model, as_json=True)
         plan, code = up.compile_plan(manifest, paths, as_json=True)
         if plan is None:
@@ -82,6 +85,14 @@ def run(
         return _install(f"sutazai-{fleet.fleet}.service", text)
     print(text, end="")
     return OK
+
+
+def _manifest_of(plan: Path) -> str:
+    """Tell which manifest a plan was compiled from; empty without a plan that can be read."""
+    try:
+        return str(json.loads(plan.read_text()).get("manifest") or "")
+    except (OSError, ValueError, AttributeError):
+        return ""
 
 
 def unit_text(fleet: str, paths: FleetPaths, *, is_root: bool) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import json
 import os
 import shutil
 import subprocess
@@ -74,13 +75,30 @@ def test_prints_a_unit_and_proves_the_fleet(
     assert not (tmp_path / "r/mine/sutazaid.sock").exists()
 
 
-def test_keeps_the_plan_that_runs(manifest: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A fleet that has a plan keeps it: the unit starts what `up` proved last."""
+def test_keeps_the_plan_of_this_manifest(manifest: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The unit starts what `up` proved last from this manifest; what another one left, or damage, is proved anew."""
     plan = tmp_path / "s/mine/plan.json"
     plan.parent.mkdir(parents=True)
-    plan.write_text("{}")
+    mine = json.dumps({"manifest": str(manifest)})
+    plan.write_text(mine)
     assert run(monkeypatch, str(manifest)) == OK
-    assert plan.read_text() == "{}"
+    assert plan.read_text() == mine
+    for old in ("", json.dumps({"manifest": "/another.yaml"})):
+        plan.write_text(old)
+        assert run(monkeypatch, str(manifest)) == OK
+        assert json.loads(plan.read_text())["fleet"] == "mine"
+
+
+def test_a_running_fleet_of_another_manifest_is_left_alone(
+    manifest: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """What runs keeps its plan; the message says what to do."""
+    (tmp_path / "s/mine").mkdir(parents=True)
+    (tmp_path / "s/mine/plan.json").write_text("{}")
+    monkeypatch.setattr(service.fleets, "answers", lambda path: True)
+    assert run(monkeypatch, str(manifest)) == REFUSED
+    assert "sutazai up" in capsys.readouterr().err
+    assert (tmp_path / "s/mine/plan.json").read_text() == "{}"
 
 
 def test_a_bad_manifest_writes_nothing(
