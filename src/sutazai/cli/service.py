@@ -64,7 +64,8 @@ def run(
 ) -> int:
     """Print a systemd unit that runs the fleet and brings it back after a reboot; as root, a system's, else a user's.
 
-    Starts nothing. A fleet that `up` has not brought up from this manifest is proved first. Example: sutazai service fleets/demo.yaml
+    Starts nothing. A fleet that `up` has not brought up from this manifest is proved first.
+    Example: sutazai service fleets/demo.yaml
     """
     from sutazai import spec
 
@@ -72,7 +73,9 @@ def run(
     paths = FleetPaths.of(fleet.fleet)
     if _manifest_of(paths.plan) != fleet.path:
         if fleets.answers(paths.supervisor_socket):
-            raise CliError(f"the fleet {fleet.fleet} runs from another manifest: run sutazai up first, or stop it", REFUSED)
+            raise CliError(
+                f"the fleet {fleet.fleet} runs from another manifest: run sutazai up first, or stop it", REFUSED
+            )
         if fleet.llm is not None and not fleet.llm.url:
             up.fetch_model(fleet.llm.model, as_json=True)
         plan, code = up.compile_plan(manifest, paths, as_json=True)
