@@ -40,10 +40,10 @@ def text() -> str:
 @functools.cache
 def rules() -> dict[str, Rule]:
     """Read what is told of each rule."""
-    from ruamel.yaml import YAML
+    import yaml
 
     found = {}
-    for entry in YAML(typ="safe", pure=True).load(text())["rules"]:
+    for entry in yaml.safe_load(text())["rules"]:
         facts = entry["metadata"]
         found[entry["id"]] = Rule(
             id=entry["id"],
