@@ -20,7 +20,7 @@ from sutazai.bus.sessions import Session
 from sutazai.bus.statistics import Meters, Statistics
 from sutazai.bus.watch import Watches, error_message, is_end
 from sutazai.errors import InvalidInputError, ProtocolError, RefusedError
-from sutazai.store.model import Event, Expire, Outcome, Promote, Purge
+from sutazai.store.model import Event, Expire, Outcome, Promote, Purge, PurgeStates
 
 if TYPE_CHECKING:
     import random
@@ -227,6 +227,7 @@ class Broker:
         if now_ms >= self._purge_ms:
             self._purge_ms = now_ms + _PURGE_EVERY_MS
             self._purge()
+            self._purge_states()
         self.look_for_demand()
         if self.has_work():
             self.journal.wake()
@@ -240,6 +241,17 @@ class Broker:
                 self._purge()
 
         self.journal.enqueue(operation, done)
+
+    def _purge_states(self) -> None:
+        """Forget states that nobody used for as long as their agent keeps them, a few in each group."""
+        operation = PurgeStates(self.directory.state_keep())
+
+        def done(result: Outcome | RefusedError) -> None:
+            if isinstance(result, Outcome) and result.reply >= operation.limit:
+                self._purge_states()
+
+        if operation.keep:
+            self.journal.enqueue(operation, done)
 
     def _timers(self, now_ms: int) -> None:
         """Enqueue what is due; the store's answer says when to look again."""

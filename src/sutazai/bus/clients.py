@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sutazai.bus import messages
 from sutazai.bus.watch import error_message
-from sutazai.errors import InvalidInputError, QueueFullError, RefusedError
+from sutazai.errors import InvalidInputError, NotFoundError, QueueFullError, RefusedError
 from sutazai.ids import new_id
 from sutazai.limits import OPERATIONS_PENDING_MAX, PRIORITY_DEFAULT, TASK_INPUT_BYTES_MAX, TREE_TASKS_MAX
 from sutazai.store.model import Cancel, Get, List, NewTask, Outcome, ReadState, Submit, Tree
@@ -128,10 +128,14 @@ class ClientDesk:
         )
 
     def _list(self, session: Session, request: messages.Listing) -> None:
+        def make(tasks: list[dict[str, Any]]) -> dict[str, Any]:
+            """An agent that left the plan still has its old tasks; without any, its name is a mistake."""
+            if not tasks and request.agent and (problem := self._broker.directory.unknown(request.agent)):
+                return error_message(NotFoundError(problem))
+            return {"t": "list", "tasks": tasks}
+
         operation = List(request.status, request.agent, request.limit)
-        self._broker.journal.enqueue(
-            operation, self._answering(session, request.id, lambda tasks: {"t": "list", "tasks": tasks})
-        )
+        self._broker.journal.enqueue(operation, self._answering(session, request.id, make))
 
     def _state(self, session: Session, request: messages.OfState) -> None:
         def make(found: tuple[int, str] | None) -> dict[str, Any]:

@@ -33,9 +33,9 @@ class Directory:
         """
         if self.agents is None:
             return
-        facts = self.agents.get(agent)
-        if facts is None:
-            raise NotFoundError(f"there is no agent {agent!r}{_near(agent, list(self.agents))}")
+        if problem := self.unknown(agent):
+            raise NotFoundError(problem)
+        facts = self.agents[agent]
         if facts.skill(skill) is None:
             names = [str(found.get("name")) for found in facts.skills]
             raise NotFoundError(f"{agent} has no skill {skill!r}{_near(skill, names)}")
@@ -56,6 +56,17 @@ class Directory:
         """Of a task that names none."""
         facts = self.agents.get(agent) if self.agents is not None else None
         return DEADLINE_MS_DEFAULT if facts is None else facts.deadline_ms
+
+    def state_keep(self) -> tuple[tuple[str, int], ...]:
+        """Agents whose states are not kept for ever, and for how long, ms; nothing of who is not in the plan."""
+        agents = self.agents or {}
+        return tuple((name, facts.state_keep_ms) for name, facts in agents.items() if facts.state_keep_ms)
+
+    def unknown(self, agent: str) -> str:
+        """Say that there is no such agent, with near names; empty when there is, or nobody knows."""
+        if self.agents is None or agent in self.agents:
+            return ""
+        return f"there is no agent {agent!r}{_near(agent, list(self.agents))}"
 
 
 def _near(name: str, names: list[str]) -> str:

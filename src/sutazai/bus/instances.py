@@ -253,11 +253,10 @@ class InstanceDesk:
 
     def deliver(self, instance: Instance, turn: Turn) -> None:
         """Hand a claimed turn to its instance, after the commit."""
-        broker = self._broker
+        broker, now_ms = self._broker, self._broker.clock.now_ms()
         if instance.session.closed or instance.session.instance is not instance:
-            broker.leases.undelivered(turn.task, turn.fence)
+            broker.leases.undelivered(turn, instance.ticket, now_ms)
             return
-        now_ms = broker.clock.now_ms()
         broker.leases.hold(instance, turn, now_ms)
         broker.meters.latency["queue"].add(max(0, broker.clock.wall_ms() - turn.created_wall_ms))
         instance.push(_turn_message(turn, broker.options.lease_ms, now_ms))

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from sutazai.store.model import Lease, Outcome, Turn
 
 _EXITS_REMEMBERED = 1_000
+_UNDELIVERED = "undelivered"
+_GONE_BEFORE = "its instance was gone before it got the turn"
 
 
 class LeaseBook:
@@ -149,13 +151,13 @@ class LeaseBook:
         if len(self._exits) > _EXITS_REMEMBERED:
             self._exits.popitem(last=False)
         for lease in [lease for lease in self.by_task.values() if lease.ticket == ticket and lease.instance is None]:
-            self._lose(lease, own=own, reason=reason)
+            self._lose(lease, own=own and lease.why != _UNDELIVERED, reason=reason)
 
-    def undelivered(self, task: str, fence: int) -> None:
-        """A turn was leased, and its instance is gone before it could get it."""
-        self._journal.enqueue(
-            Lose(task, fence, own=False, reason="its instance was gone before it got the turn"), _ignore
-        )
+    def undelivered(self, turn: Turn, ticket: str, now_ms: int) -> None:
+        """A turn was leased, and its instance is gone before it could get it; on a full disk it is said again."""
+        lease = HeldLease(turn.task, turn.agent, turn.fence, ticket, turn.priority, now_ms, why=_UNDELIVERED)
+        self.by_task[turn.task] = lease
+        self._lose(lease, own=False, reason=_GONE_BEFORE)
 
     def _lose(self, lease: HeldLease, *, own: bool, reason: str) -> None:
         if lease.ending:
@@ -186,6 +188,8 @@ class LeaseBook:
                 continue
             if lease.why == "restart":
                 self._lose(lease, own=False, reason="the broker restarted and the instance did not come back")
+            elif lease.why == _UNDELIVERED:
+                self._lose(lease, own=False, reason=_GONE_BEFORE)
             elif lease.why == "closed":
                 self._lose(lease, own=True, reason="the instance died in the middle of the turn")
             else:
@@ -202,7 +206,3 @@ class LeaseBook:
         self._lose(lease, own=True, reason=reason)
         if instance is not None:
             self.stop(instance, lease, now_ms, reason)
-
-
-def _ignore(_: object) -> None:
-    """Nobody waits for this answer."""

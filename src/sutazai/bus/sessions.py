@@ -107,7 +107,7 @@ class HeldLease:
         deadline_ms: of the task.
         started_ms: broker's time.
         instance: who runs it; None while it is being waited for.
-        why: what is waited for: empty (nothing), ``restart`` or ``closed``.
+        why: what is waited for: empty (nothing), ``restart``, ``closed`` or ``undelivered``.
         ending: an operation that ends it is under way.
         progress: last word of the turn.
         progress_next_ms: the next word becomes an event not before.

@@ -232,6 +232,7 @@ def _agent(row: planner.AgentRow, sources: Sources) -> Agent:
         deadline_ms=agent.deadline_ms,
         upstream=_upstream(agent, upstream, sources) if upstream else {},
         powers=list(agent.powers),
+        state_keep_ms=agent.state_keep_ms,
     )
 
 

@@ -17,6 +17,7 @@ from sutazai.spec.http_agent import read_http
 from sutazai.spec.model import Agent, Policies, Pool, Share
 from sutazai.spec.places import Mapping, Mistakes, Place, Scalar, Sequence
 from sutazai.spec.powers import asked, granted
+from sutazai.spec.quantities import DURATION
 from sutazai.spec.section import Section, is_null, name_problem, near, plain
 from sutazai.spec.service import PORT_MAX, is_planned, read_share
 from sutazai.spec.toml import read_toml
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 MANIFEST_NAME = "manifest.toml"
 CODE_NAME = "agent.py"
 ATTEMPTS_MAX = 100
+FOR_EVER = "forever"
 INSTANCES_MAX = 10_000
 FILE_AGENT_BYTES = 128 * MIB
 HTTP_AGENT_BYTES = 64 * MIB  # of an instance that carries requests; the server has its own limit
@@ -256,6 +258,7 @@ def _common(section: Section, base: Agent, context: AgentContext, *, unknown_too
         ),
         instances_max=section.count("instances", base.instances_max, most=INSTANCES_MAX),
         keep_ms=section.duration_ms("keep", base.keep_ms or policies.keep_ms[base.pool]),
+        state_keep_ms=_state_keep(section, base.state_keep_ms),
         needs=tuple(item.text for item in section.scalars("needs")) or base.needs,
         settings={**base.settings, **_settings(section)},
         attempts_max=section.count("attempts", base.attempts_max or policies.attempts_max, most=ATTEMPTS_MAX),
@@ -264,6 +267,12 @@ def _common(section: Section, base: Agent, context: AgentContext, *, unknown_too
     if unknown_too:
         section.finish()
     return agent
+
+
+def _state_keep(section: Section, default: int) -> int:
+    """Read how long the state of a session is kept that has no tasks; 0 for ever."""
+    keep_ms = section.auto_or("state_keep", DURATION, FOR_EVER)
+    return (keep_ms or 0) if section.has("state_keep") else default
 
 
 def _settings(section: Section) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from sutazai.limits import STATE_KEEP_MS_DEFAULT
 from sutazai.spec.places import NOWHERE, Place
 
 if TYPE_CHECKING:
@@ -251,6 +252,7 @@ class Agent:
         attempts_max: own failures until a task is dead.
         deadline_ms: of a task that names none.
         powers: names out of ``powers.POWERS`` that it asked for and was granted.
+        state_keep_ms: a session's state is forgotten when it had no task for so long; 0: never.
         place: of its name in the fleet's manifest.
         http: the server behind it, for one that is no Python module.
         runtime: ``py``; a planned one may also be of ``node`` or ``go``.
@@ -274,6 +276,7 @@ class Agent:
     attempts_max: int
     deadline_ms: int
     powers: tuple[str, ...] = ()
+    state_keep_ms: int = STATE_KEEP_MS_DEFAULT
     place: Place = NOWHERE
     http: HttpAgent | None = None
     runtime: str = "py"

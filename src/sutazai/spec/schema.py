@@ -174,10 +174,10 @@ class WatchedSection(Section):
         """Note a quantity with its units."""
         return self._instead(key, _quantity(kind), partial(super().quantity, key, kind, default))
 
-    def auto_or(self, key: str, kind: Quantity[Q]) -> Q | None:
-        """Note a quantity or the word auto."""
-        self._note(key, {"const": "auto"})
-        return self._instead(key, _quantity(kind), partial(super().auto_or, key, kind))
+    def auto_or(self, key: str, kind: Quantity[Q], word: str = "auto") -> Q | None:
+        """Note a quantity or the word."""
+        self._note(key, {"const": word})
+        return self._instead(key, _quantity(kind), partial(super().auto_or, key, kind, word))
 
     def scalars(self, key: str) -> list[Scalar]:
         """Note a list of values, or one."""

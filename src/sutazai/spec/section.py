@@ -219,13 +219,13 @@ class Section:
         """Read an amount of CPU."""
         return self.quantity(key, CORES, default)
 
-    def auto_or(self, key: str, kind: Quantity[Q]) -> Q | None:
-        """Read a quantity, or ``auto`` (the default), which gives ``None``."""
-        text = self.raw(key, what="auto")
-        if text is None or text == "auto":
+    def auto_or(self, key: str, kind: Quantity[Q], word: str = "auto") -> Q | None:
+        """Read a quantity, or a word (the default), which gives ``None``."""
+        text = self.raw(key, what=word)
+        if text is None or text == word:
             return None
-        if text.lower() == "auto":
-            self.add(key, f"{text!r} is unknown", "write auto, in lower case")
+        if text.lower() == word:
+            self.add(key, f"{text!r} is unknown", f"write {word}, in lower case")
             return None
         return self._parse(key, kind, text)
 

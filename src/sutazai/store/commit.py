@@ -195,7 +195,13 @@ def _write_state(txn: Txn, row: Row, operation: Commit) -> int:
         return version
     txn.execute(
         _STATE_PUT,
-        {"agent": row.agent, "session": row.session, "data": operation.state, "wall_ms": txn.wall_ms},
+        {
+            "agent": row.agent,
+            "session": row.session,
+            "data": operation.state,
+            "wall_ms": txn.wall_ms,
+            "now_ms": txn.now_ms,
+        },
     )
     return version + 1
 

@@ -19,6 +19,7 @@ from sutazai.store.model import (
     Lose,
     Promote,
     Purge,
+    PurgeStates,
 )
 from sutazai.store.queries import sql
 from sutazai.store.read import full
@@ -31,6 +32,7 @@ _DEADLINE_NEXT = sql("deadline_next")
 _BY_SEQ = sql("task_by_seq")
 _PURGEABLE = sql("purgeable")
 _USED = sql("bytes_used")
+_PURGE_STATES = sql("purge_states")
 _PURGES = tuple(sql(name) for name in ("purge_payloads", "purge_turns", "purge_events", "purge_task"))
 
 
@@ -107,3 +109,17 @@ def purge(txn: Txn, operation: Purge) -> int:
         if status == DEAD:
             txn.counts.move(agent, DEAD, -1)
     return len(rows)
+
+
+def purge_states(txn: Txn, operation: PurgeStates) -> int:
+    """Forget states whose session has no open task and had none for as long as its agent's states are kept.
+
+    Time is the broker's clock, which a wall clock that jumps does not move: nothing is forgotten early.
+    """
+    left = operation.limit
+    for agent, keep_ms in operation.keep:
+        if left <= 0:
+            break
+        values = {"agent": agent, "before_ms": txn.now_ms - keep_ms, "limit": left}
+        left -= len(txn.execute(_PURGE_STATES, values).fetchall())
+    return operation.limit - left

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from sutazai.limits import STORE_BYTES_KEPT_MAX
+from sutazai.limits import STATES_PURGED_AT_ONCE, STORE_BYTES_KEPT_MAX
 
 QUEUED, LEASED, WAITING, SUCCEEDED, FAILED, DEAD, CANCELLED, EXPIRED = range(8)
 #: Names of the states on the wire, by their number in the store.
@@ -216,6 +216,19 @@ class Get:
 
 
 @dataclass(frozen=True, slots=True)
+class PurgeStates:
+    """Forget states of sessions that had no task for long; never one with an open task. Reply: how many.
+
+    Attributes:
+        keep: agent and how long its states are kept, broker's milliseconds; who is not named keeps all.
+        limit: most of one operation.
+    """
+
+    keep: tuple[tuple[str, int], ...]
+    limit: int = STATES_PURGED_AT_ONCE
+
+
+@dataclass(frozen=True, slots=True)
 class Events:
     """Read what happened to a task. Reply: list of ``Event``, oldest first."""
 
@@ -247,7 +260,7 @@ class ReadState:
     session: str
 
 
-Write = Submit | Claim | Commit | Lose | Progress | Cancel | Expire | Promote | Purge
+Write = Submit | Claim | Commit | Lose | Progress | Cancel | Expire | Promote | Purge | PurgeStates
 Read = Get | Events | Tree | List | ReadState
 Operation = Write | Read
 

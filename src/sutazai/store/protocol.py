@@ -1,6 +1,6 @@
 """Why it exists: the broker knows a store by these verbs alone, so that another database can take SQLite's place.
 
-``testing.store_contract`` is what each driver must pass.
+``testing.store_contract_states.FullStoreContract`` is what each driver must pass.
 """
 
 from __future__ import annotations

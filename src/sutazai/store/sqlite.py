@@ -46,6 +46,7 @@ _WRITES: dict[type, Callable[[Txn, Any], Any]] = {
     model.Expire: ending.expire,
     model.Promote: ending.promote,
     model.Purge: ending.purge,
+    model.PurgeStates: ending.purge_states,
 }
 _READS: dict[type, Callable[[Txn, Any], Any]] = {
     model.Get: read.get,

@@ -43,6 +43,7 @@ _EVENTS_TRIM = sql("events_trim")
 _PUT = sql("payload_put")
 _GET = sql("payload_get")
 _DELETE = sql("payload_delete")
+_STATE_USED = sql("state_used")
 _TURN = sql("turn_insert")
 
 
@@ -171,8 +172,10 @@ class Txn:
         self.event(
             (row.seq, row.id, row.agent), row.events + 1, STATUS_NAMES[status], {"error": error} if error else {}
         )
-        if row.session is not None and not row.held:
-            self._release_session(row.agent, row.session)
+        if row.session is not None:
+            self.execute(_STATE_USED, (self.now_ms, row.agent, row.session))
+            if not row.held:
+                self._release_session(row.agent, row.session)
         if row.awaited and row.parent is not None:
             self._count_parent_down(row.parent)
 

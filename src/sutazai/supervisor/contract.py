@@ -212,6 +212,7 @@ class Agent:
         deadline_ms: of a task that names none.
         upstream: the HTTP server behind it: ``{url, service, skills: {name: {method, path, query}}}``; empty for code.
         powers: what its instances may ask ``sutazaid`` to do, see ``powers.POWERS``.
+        state_keep_ms: a session's state is forgotten when it had no task for so long; 0: never.
     """
 
     name: str
@@ -230,6 +231,7 @@ class Agent:
     deadline_ms: int = 600_000
     upstream: dict[str, Any] = field(default_factory=dict)
     powers: list[str] = field(default_factory=list)
+    state_keep_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)

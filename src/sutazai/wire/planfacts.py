@@ -39,6 +39,7 @@ class AgentFacts:
         deadline_ms: of a task that names none.
         upstream: the HTTP server behind it: ``{url, service, skills: {name: {method, path, query}}}``; empty for code.
         powers: what its instances may ask for with ``act``.
+        state_keep_ms: a session's state is forgotten when it had no task for so long; 0: never.
     """
 
     name: str
@@ -56,6 +57,7 @@ class AgentFacts:
     deadline_ms: int = DEADLINE_MS_DEFAULT
     upstream: dict[str, Any] = field(default_factory=dict)
     powers: list[str] = field(default_factory=list)
+    state_keep_ms: int = 0
 
     def skill(self, name: str) -> dict[str, Any] | None:
         """Find a skill's description and schemas by its name."""

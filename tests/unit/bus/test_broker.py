@@ -8,7 +8,11 @@ from typing import Any
 import pytest
 from broker_rig import Peer, Rig
 
+from sutazai.bus.broker import TICK_MS
+from sutazai.bus.group import refuse, run_group, settle
 from sutazai.bus.options import Options
+from sutazai.errors import StorageFullError
+from sutazai.store.model import Get, Lose
 from sutazai.wire.planfacts import AgentFacts
 
 
@@ -353,3 +357,42 @@ def test_statistics_are_one_picture(rig: Rig) -> None:
     assert found["queues"]["a"] == {"queued": 1, "leased": 0, "waiting": 0, "dead": 0, "ready": 1}
     assert (found["totals"]["accepted"], found["latency"]["accept"]["count"]) == (1, 1)
     assert {"bytes", "wal_bytes", "commit_ms_p50"} <= set(found["store"])
+
+
+def test_a_turn_that_reached_nobody_is_given_back_when_the_disk_has_room_again(rig: Rig) -> None:
+    """The instance goes between claim and delivery on a full disk: asked again with each tick, nobody's fault."""
+    _, session = rig.instance("a", "k")
+    rig.say(session, {"t": "pull"})
+    _, client = rig.client()
+    rig.broker.received(client, {"t": "submit", "id": 1, "tasks": [{"agent": "a", "skill": "do", "id": "t1"}]})
+    group = run_group(rig.store, rig.broker_clock, rig.broker.journal.take(), rig.broker.hooks)
+    rig.store.commit(rig.broker_clock.reading())
+    rig.broker.disconnected(session)
+    rig.broker.committed(group.done)
+    settle(group.done)
+    for _ in range(2):
+        assert [type(entry.operation) for entry in rig.broker.journal.pending].count(Lose) == 1
+        refuse(rig.broker.journal.take(), StorageFullError("full"))
+        assert rig.status("t1") == "leased"
+        rig.clock.advance(TICK_MS)
+        rig.broker.tick()
+        rig.broker.told({"push": "exit", "ticket": "k", "agent": "a", "own": True})
+    rig.settle()
+    assert rig.status("t1") == "queued"
+    found = rig.store.apply(Get("t1"), 1, 1).reply
+    assert (found["attempt"], found["losses"]) == (0, 1)
+    assert not rig.broker.leases.by_task
+
+
+def test_an_agent_that_nobody_knows_has_no_list(rig: Rig) -> None:
+    """Its name is a mistake, with near names; one that is gone from the plan and has tasks is listed."""
+    rig.submit("gone")
+    rig.start(agents={"demo": AgentFacts("demo", "m", skills=[{"name": "do"}])})
+    peer, session = rig.client()
+    rig.say(session, {"t": "list", "id": 1, "agent": "dmo"})
+    answer = peer.heard.pop()
+    assert (answer["code"], answer["re"]) == ("not-found", 1)
+    assert "did you mean demo?" in answer["detail"]
+    for agent, count in (("demo", 0), ("gone", 1)):
+        rig.say(session, {"t": "list", "id": 1, "agent": agent})
+        assert len(peer.heard.pop()["tasks"]) == count

@@ -7,6 +7,7 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -65,7 +66,10 @@ def test_members_children_and_the_end(tmp_path: Path) -> None:
         members = [procfs.identity(pid) for pid in pids]
         again.kill("pool")
         assert process.wait(60) == -signal.SIGKILL
-        process.stdout.read()  # ends when the grandchild, too, is gone
+        process.stdout.read()  # ends when the grandchild, too, has closed its files: it is about to be gone
+        until = time.monotonic() + 60
+        while any(procfs.is_alive(who) for who in members if who) and time.monotonic() < until:
+            time.sleep(0.01)
         assert not any(procfs.is_alive(who) for who in members if who)
         assert again.remove("pool")
         assert NoGroups(tmp_path).children("") == []

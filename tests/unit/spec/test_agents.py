@@ -197,3 +197,24 @@ def test_builtin_names(builtin: Path) -> None:
     """Built-in agents can be listed."""
     assert spec.builtin_names(builtin) == ["forecaster", "health-monitor", "ram-optimizer"]
     assert spec.builtin_names(builtin / "nowhere") == []
+
+
+def test_how_long_states_are_kept(load: Load, wrong: Wrong, tmp_path: Path, make_agent: Make) -> None:
+    """30 days, what the agent's own manifest says, what the fleet says; `forever` is 0."""
+    make_agent(tmp_path, "own", extra='state_keep = "forever"')
+    days = 24 * 3_600_000
+    for entry, keep_ms in (
+        ("ram-optimizer: {}", 30 * days),
+        ("ram-optimizer: {state_keep: 2d}", 2 * days),
+        ("ram-optimizer: {state_keep: forever}", 0),
+        ("own: {path: own}", 0),
+        ("own: {path: own, state_keep: 12h}", days // 2),
+    ):
+        [agent] = load(f"fleet: a\nagents:\n  {entry}\n").agents.values()
+        assert agent.state_keep_ms == keep_ms, entry
+    for text, problem in (
+        ("30", "30 has no unit"),
+        ("Forever", "'Forever' is unknown"),
+        ("always", "is not a duration"),
+    ):
+        assert problem in one(wrong(f"fleet: a\nagents:\n  ram-optimizer: {{state_keep: {text}}}\n")).problem

@@ -12,13 +12,13 @@ from sutazai.store import model
 from sutazai.store.migrations import available, migrate
 from sutazai.store.protocol import ClockReading, DiskFullError, Store
 from sutazai.store.sqlite import SqliteStore
-from sutazai.testing.store_contract import StoreContract
+from sutazai.testing.store_contract_states import FullStoreContract
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-class TestInMemory(StoreContract):
+class TestInMemory(FullStoreContract):
     """The contract, without a file."""
 
     def make_store(self) -> Store:
@@ -26,7 +26,7 @@ class TestInMemory(StoreContract):
         return SqliteStore(None)
 
 
-class TestInAFile(StoreContract):
+class TestInAFile(FullStoreContract):
     """The contract, with a file and a write-ahead log."""
 
     @pytest.fixture(autouse=True)
@@ -147,4 +147,22 @@ def test_a_claim_is_one_search_in_an_index(tmp_path: Path) -> None:
         steps = [row[3] for row in plan]
         assert not [step for step in steps if step.startswith("SCAN tasks") and "INDEX" not in step], (name, steps)
         assert any("tasks_" in step for step in steps), (name, steps)
+    store.close()
+
+
+def test_states_of_an_older_version_are_kept_from_the_update_on(tmp_path: Path) -> None:
+    """The time at which they were last used is not known: none is forgotten before a whole time from now has passed."""
+    path = tmp_path / "store.sqlite"
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.executescript(available()[0][2])
+    connection.execute("CREATE TABLE schema_migrations (version INTEGER, name TEXT, applied_wall_ms INTEGER)")
+    connection.execute("INSERT INTO schema_migrations VALUES (1, '0001_tasks', 1)")
+    connection.execute("INSERT INTO clock VALUES (1, 5000, 5000, 5000, '')")
+    connection.execute("INSERT INTO states VALUES (1, 'a', 's', 3, '{}', 1)")
+    connection.close()
+    store = SqliteStore(path, ballast_bytes=0)
+    for now_ms, forgotten in ((5_999, 0), (6_000, 1)):
+        store.begin()
+        assert store.apply(model.PurgeStates((("a", 1_000),)), now_ms, now_ms).reply == forgotten
+        store.commit(ClockReading(now_ms, now_ms, now_ms, ""))
     store.close()

@@ -1,0 +1,67 @@
+"""Why it exists: the second half of what each driver must pass: how long the states of sessions are kept.
+
+A driver's tests derive from ``FullStoreContract``, which holds the first half too.
+"""
+
+from __future__ import annotations
+
+from sutazai.store import model
+from sutazai.testing.store_contract import StoreContract, expect
+
+_DAY_MS = 24 * 3_600_000
+
+
+class FullStoreContract(StoreContract):
+    """All tests for a driver."""
+
+    # States
+
+    def kept(self, session: str = "s") -> bool:
+        """Whether a session's state is still there."""
+        return self.do(model.ReadState("a", session)) is not None
+
+    def purge(self, keep_ms: int = _DAY_MS) -> int:
+        """Forget states of ``a``."""
+        return int(self.do(model.PurgeStates((("a", keep_ms),))))
+
+    def with_state(self, session: str, agent: str = "a") -> None:
+        """Let a session have a state."""
+        self.submit(f"{agent}-{session}-{self.now_ms}", agent, session=session)
+        self.commit(self.claimed(agent), state="{}", state_version=0)
+
+    def test_a_state_is_forgotten_when_its_session_rested_for_long(self) -> None:
+        """Not a moment before; a task that changed nothing counts as use, and so does one that failed."""
+        self.with_state("s")
+        self.now_ms += _DAY_MS - 1
+        expect((self.purge(), self.kept()), (0, True), "a moment before")
+        self.submit("use", session="s")
+        self.commit(self.claimed(), "failed", failure=model.Failure("x", "y", retryable=False))
+        self.now_ms += _DAY_MS - 1
+        expect((self.purge(), self.kept()), (0, True), "a moment before, after a task")
+        self.now_ms += 1
+        expect((self.purge(), self.kept(), self.purge()), (1, False, 0), "then")
+        self.submit("new", session="s")
+        expect(self.claimed().state_version, 0, "the session begins anew")
+
+    def test_a_state_with_an_open_task_is_never_forgotten(self) -> None:
+        """However long the task waits for its time or its children; its end starts the time anew."""
+        self.with_state("s")
+        self.submit("late", session="s", delay_ms=40 * _DAY_MS, deadline_ms=90 * _DAY_MS)
+        self.now_ms += 39 * _DAY_MS
+        expect((self.purge(), self.kept()), (0, True), "while a task is open")
+        self.do(model.Cancel("late"))
+        expect((self.purge(), self.kept()), (0, True), "when it has just ended")
+        self.now_ms += _DAY_MS
+        expect((self.purge(), self.kept()), (1, False), "a day later")
+
+    def test_states_are_forgotten_by_agent_and_in_slices(self) -> None:
+        """Who is not named keeps all; one operation forgets no more than its bound, the longest unused first."""
+        for session in ("s1", "s2", "s3"):
+            self.with_state(session)
+            self.now_ms += 1
+        self.with_state("s1", "b")
+        self.now_ms += _DAY_MS
+        expect(self.do(model.PurgeStates((("a", _DAY_MS),), limit=2)), 2, "a slice")
+        expect([self.kept(session) for session in ("s1", "s2", "s3")], [False, False, True], "the longest unused")
+        expect(self.do(model.ReadState("b", "s1")) is not None, wanted=True, what="another agent's")
+        expect(self.do(model.PurgeStates((("a", _DAY_MS), ("b", _DAY_MS)))), 2, "several agents")
