@@ -6,6 +6,7 @@ The request is a durable task like any other: interrupting this command does not
 from __future__ import annotations
 
 import json
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -14,6 +15,7 @@ from sutazai.cli import fleets, task
 from sutazai.cli.down import FleetOption, JsonOption
 from sutazai.cli.exits import BAD_MANIFEST, FAILED, OK, REFUSED, CliError
 from sutazai.cli.output import note, print_json
+from sutazai.cli.reading import readable
 from sutazai.client import TaskClient
 from sutazai.paths import FleetPaths
 
@@ -32,6 +34,9 @@ def run(  # noqa: PLR0913 an option each
     as_json: JsonOption = False,
 ) -> int:
     """Ask an agent for a skill and wait for the answer.
+
+    On a terminal the answer is shown for reading: a report as text, anything else as a listing. With --json, and when
+    the output goes to a file or a program, it is JSON.
 
     Example: sutazai ask health-monitor report window_s=60
     """
@@ -62,7 +67,7 @@ def run(  # noqa: PLR0913 an option each
             raise
         done = client.get(identifier)
     if done["status"] == "succeeded":
-        print_json(done if as_json else done["result"])
+        _answer(done, as_json=as_json)
         return OK
     if as_json:
         print_json(done)
@@ -70,6 +75,17 @@ def run(  # noqa: PLR0913 an option each
         reason = (done.get("error") or {}).get("message") or "no reason was given"
         note(f"{done['status']}: {reason}")
     return FAILED
+
+
+def _answer(done: dict[str, Any], *, as_json: bool) -> None:
+    """Print a result: for reading on a terminal, as JSON for programs."""
+    if as_json or not sys.stdout.isatty():
+        print_json(done if as_json else done["result"])
+        return
+    text, left_out = readable(done["result"])
+    print(text)
+    if left_out:
+        note(f"not shown: {', '.join(left_out)}; all of it: sutazai task show {done['id']}")
 
 
 def _check(paths: FleetPaths, agent: str, skill: str, given: dict[str, Any]) -> None:

@@ -5,9 +5,11 @@ A fleet is named by ``--fleet``, else by ``SUTAZAI_FLEET``, else it is the only 
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 from pathlib import Path
+from typing import Any
 
 from sutazai.cli.exits import NOT_UP, REFUSED, CliError
 from sutazai.paths import FleetPaths, run_root
@@ -47,6 +49,15 @@ def choose(fleet: str | None) -> str:
     if found:
         raise CliError(f"several fleets are up: {', '.join(found)}; say which with --fleet NAME", REFUSED)
     raise CliError("no fleet is up; start one with: sutazai up fleets/demo.yaml", NOT_UP)
+
+
+def plan_of(paths: FleetPaths) -> dict[str, Any]:
+    """Read a fleet's compiled plan; empty when there is none that can be read."""
+    try:
+        plan = json.loads(paths.plan.read_text())
+    except (OSError, ValueError):
+        return {}
+    return plan if isinstance(plan, dict) else {}
 
 
 def paths_of(fleet: str | None) -> FleetPaths:

@@ -32,11 +32,16 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, as written.")] = False,
 ) -> None:
     """Show the last lines of a process' or an agent's log."""
-    folder = FleetPaths.of(fleets.choose(fleet)).logs
+    paths = FleetPaths.of(fleets.choose(fleet))
+    folder = paths.logs
     known = sorted(path.stem for path in folder.glob("*.log")) if folder.is_dir() else []
     if process is None:
         print("\n".join(known))
         return
+    parent = _parent(paths, process)
+    if process not in known and parent in known:
+        note(f"{process} is forked by {parent} and writes to its log, which follows; agents have logs of their own")
+        process = parent
     if process not in known:
         raise CliError(f"no log of {process!r} in {folder}; there are: {', '.join(known) or 'none'}", REFUSED)
     path = folder / f"{process}.log"
@@ -55,6 +60,14 @@ def run(
                 data = file.read(size - offset)
             offset += len(data)
             _show(data.decode(errors="replace"), as_json=as_json)
+
+
+def _parent(paths: FleetPaths, process: str) -> str:
+    """Name the process whose log a worker writes to; empty when this is no worker."""
+    plan = fleets.plan_of(paths)
+    if not any(worker["name"] == process for worker in plan.get("workers", ())):
+        return ""
+    return next((entry["name"] for entry in plan.get("processes", ()) if entry.get("kind") == "worker"), "")
 
 
 def _tail(path: Path, lines: int) -> tuple[str, int]:
