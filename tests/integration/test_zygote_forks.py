@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import signal
@@ -157,6 +158,25 @@ def test_a_dead_spare_costs_nothing_but_time() -> None:
         (spare,) = rig.wait(spares, "another spare")
         os.kill(worker, signal.SIGKILL)
         rig.wait(lambda: gone(spare), "the end of the spare of a dead worker")
+
+
+def test_an_import_that_forks() -> None:
+    """The child that comes back from the import is no second instance on the same connection: it ends."""
+    marker = "import os\nos.fork()\n"
+    with Rig({"hello": marker + hello()["hello"]}) as rig:
+        assert rig.run("hello", "greet", {"name": "Ann"})["result"]["text"] == "Hello, Ann!"
+        (live,) = rig.live()
+
+        def instances() -> list[int]:
+            found = []
+            for line in Path("/proc").glob("[0-9]*/cmdline"):
+                with contextlib.suppress(OSError):
+                    is_one = line.read_bytes().startswith(f"sutazai: hello {live['ticket']}".encode())
+                    found += [int(line.parent.name)] if is_one and not gone(int(line.parent.name)) else []
+            return found
+
+        rig.wait(lambda: instances() == [live["pid"]], "the end of the other one")
+        assert "the broker does not come back" not in rig.logs(), "the other one spoke to the broker"
 
 
 def test_an_instance_outlives_sutazaid_but_not_the_fleet() -> None:

@@ -240,11 +240,11 @@ class InstanceDesk:
             request = messages.read(messages.INSTANCE_MESSAGES[kind], message)
         except InvalidInputError as error:
             request = _as_failure(kind, message, error)
+        instance.ready = True  # whatever it says: its import is over, and a commit may be its request for work
         self._handlers[kind](session, instance, request)
 
     def _pull(self, _: Session, instance: Instance, __: messages.Plain) -> None:
         self._broker.leases.answered(instance)
-        instance.ready = True
         if instance.lease is not None:
             return
         self._broker.dispatcher.credit(instance)

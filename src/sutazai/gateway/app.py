@@ -138,7 +138,8 @@ class Gateway:
             await _nothing_here(scope, receive, send)
         request = Request(scope, receive, send)
         self._guard.may_read(request)
-        await forward(request, str(agent.upstream["url"]), send)
+        hide_token = self._guard.has_token(request)  # a server must not learn what opens the whole fleet
+        await forward(request, str(agent.upstream["url"]), send, hide_token=hide_token)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         keeping = None

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import h11
+from starlette.requests import ClientDisconnect
 
 from sutazai.gateway.problems import Problem
 from sutazai.limits import BODY_WAIT_MS_MAX, FORWARD_BODY_BYTES_MAX
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableMapping
 
     from starlette.requests import Request
 
@@ -34,17 +35,19 @@ _HOP = frozenset(
 )
 
 
-async def forward(request: Request, url: str, send: Send) -> None:
+async def forward(request: Request, url: str, send: Send, *, hide_token: bool = False) -> None:
     """Hand a request to a server and its answer to the client.
 
     Args:
         request: as it came in.
         url: of the server.
         send: takes the answer's messages.
+        hide_token: its ``Authorization`` is for the gateway, and no business of the server.
 
     Raises:
-        Problem: 403 another site's page sent it, 413 too large, 408 too slow, 501 it wants to change the protocol, 502
-            the server speaks no HTTP, 503 it is away, 504 it does not answer.
+        Problem: 400 it names no path, 403 another site's page sent it, 413 too large, 408 too slow, 501 it wants to
+            change the protocol, 502 the server speaks no HTTP, 503 it is away, 504 it does not answer.
+        ClientDisconnect: nobody waits for the answer any more; the server is told by the end of the connection.
     """
     _refuse(request)
     parts = urlsplit(url)
@@ -57,13 +60,15 @@ async def forward(request: Request, url: str, send: Send) -> None:
         raise Problem(503, "unavailable", f"the server behind this agent is away: {error}", headers=headers) from error
     try:
         wire = _Wire(h11.Connection(h11.CLIENT), reader, writer)
-        await wire.ask(request, parts.netloc)
-        await _answer(wire, send)
+        await wire.ask(request, parts.netloc, hide_token=hide_token)
+        await _answer_or_leave(wire, request, send)
     except h11.RemoteProtocolError as error:
         raise Problem(502, "bad-gateway", f"the server behind this agent speaks no HTTP: {error}") from error
     except OSError as error:
         raise Problem(502, "bad-gateway", f"the server behind this agent broke the connection: {error}") from error
     finally:
+        if writer.transport.get_write_buffer_size():  # the server does not read: closing would wait for it
+            writer.transport.abort()
         writer.close()
 
 
@@ -72,7 +77,7 @@ def _refuse(request: Request) -> None:
     if request.headers.get("upgrade"):
         raise Problem(501, "not-implemented", "only plain HTTP is handed on; use the server's own port")
     origin = request.headers.get("origin")
-    if origin and origin != "null" and urlsplit(origin).netloc != request.headers.get("host"):
+    if origin and urlsplit(origin).netloc != request.headers.get("host"):  # "null" is any page in a sandboxed frame
         raise Problem(403, "forbidden", f"a page of {origin[:100]} may not use this agent")
     if int(request.headers.get("content-length") or 0) > FORWARD_BODY_BYTES_MAX:
         raise _too_large()
@@ -86,14 +91,10 @@ class _Wire:
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
 
-    async def ask(self, request: Request, host: str) -> None:
+    async def ask(self, request: Request, host: str, *, hide_token: bool) -> None:
         """Send the request; a server that answers before it has read all is listened to."""
-        named = {item.strip().encode() for item in request.headers.get("connection", "").lower().split(",")}
-        headers = [
-            (name, value)
-            for name, value in request.headers.raw
-            if name not in _HOP and name not in named and name not in {b"host", b"expect"}
-        ]
+        ours = {b"host", b"expect", b"authorization"} if hide_token else {b"host", b"expect"}
+        headers = [(name, value) for name, value in _end_to_end(request.headers.raw) if name not in ours]
         client = request.client.host if request.client else "127.0.0.1"
         headers += [
             (b"host", host.encode()),
@@ -105,22 +106,27 @@ class _Wire:
         if "content-length" not in request.headers and "transfer-encoding" in request.headers:
             headers.append((b"transfer-encoding", b"chunked"))
         raw = request.scope.get("raw_path") or request.scope["path"].encode()
+        if not raw.startswith(b"/"):  # a proxy's form: a server might go where it points
+            raise Problem(400, "bad-request", "the request's target must be a path")
         target = raw.split(b"?")[0] + (b"?" + query if (query := request.scope.get("query_string", b"")) else b"")
-        self._write(h11.Request(method=request.method, target=target, headers=headers))
         with contextlib.suppress(ConnectionError):
+            await self._write(h11.Request(method=request.method, target=target, headers=headers))
             async for chunk in _body(request):
-                self._write(h11.Data(data=chunk))
-                await self.writer.drain()
-            self._write(h11.EndOfMessage())
-            await self.writer.drain()
+                await self._write(h11.Data(data=chunk))
+            await self._write(h11.EndOfMessage())
 
-    def _write(self, event: h11.Request | h11.Data | h11.EndOfMessage) -> None:
+    async def _write(self, event: h11.Request | h11.Data | h11.EndOfMessage) -> None:
         try:
             data = self.http.send(event)
         except h11.LocalProtocolError as error:
             raise Problem(400, "bad-request", f"this request cannot be handed on: {error}") from error
         if data:
             self.writer.write(data)
+        try:
+            await asyncio.wait_for(self.writer.drain(), HEAD_S)
+        except TimeoutError as error:
+            detail = f"the server behind this agent read nothing for {HEAD_S:.0f} s"
+            raise Problem(504, "timeout", detail) from error
 
     async def next(self) -> Any:
         """Wait for the next part of the answer.
@@ -155,14 +161,39 @@ async def _body(request: Request) -> AsyncIterator[bytes]:
             yield chunk
 
 
+def _end_to_end(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """Leave out what belongs to one connection: the known ones, and those that ``Connection`` names."""
+    found = list(headers)
+    named = {part.strip().lower() for name, value in found if name == b"connection" for part in value.split(b",")}
+    return [(name, value) for name, value in found if name not in _HOP and name not in named]
+
+
+async def _answer_or_leave(wire: _Wire, request: Request, send: Send) -> None:
+    """Hand the answer back as long as somebody waits for it: a stream may have no end."""
+    answering, leaving = asyncio.ensure_future(_answer(wire, send)), asyncio.ensure_future(_left(request))
+    try:
+        await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not answering.done():
+            raise ClientDisconnect
+        await answering
+    finally:
+        answering.cancel()
+        leaving.cancel()
+        await asyncio.gather(answering, leaving, return_exceptions=True)
+
+
+async def _left(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
 async def _answer(wire: _Wire, send: Send) -> None:
     event = await wire.next()
     while isinstance(event, h11.InformationalResponse):
         event = await wire.next()
     if not isinstance(event, h11.Response):
         raise h11.RemoteProtocolError("it closed the connection without an answer")
-    headers = [(name, value) for name, value in event.headers if name not in _HOP]
-    await send({"type": "http.response.start", "status": event.status_code, "headers": headers})
+    await send({"type": "http.response.start", "status": event.status_code, "headers": _end_to_end(event.headers)})
     while isinstance(event := await wire.next(), h11.Data):
         await send({"type": "http.response.body", "body": bytes(event.data), "more_body": True})
     if not isinstance(event, h11.EndOfMessage):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import re
+import socket
 import time
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -26,6 +27,7 @@ SECONDS_MAX = 30 * 86_400
 TOKEN_LOOK_EVERY_S = 1.0
 _WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?([0-9]{1,6})\"?\s*(?=$|[,;])", re.IGNORECASE | re.ASCII)
 _TASK_ID = re.compile(r"[A-Za-z0-9_.:-]{1,80}", re.ASCII)
+_PORT = re.compile(r":[0-9]*$", re.ASCII)
 _DECODER = msgspec.json.Decoder()
 
 
@@ -202,8 +204,7 @@ class Guard:
         secret = self._secret()
         if not secret:
             raise Problem(503, "unavailable", f"there is no token in {self._file}; run: sutazai up")
-        kind, _, given = request.headers.get("authorization", "").partition(" ")
-        if kind.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), secret):
+        if not self.has_token(request):
             raise Problem(
                 401,
                 "unauthorized",
@@ -211,13 +212,24 @@ class Guard:
                 headers={"WWW-Authenticate": "Bearer"},
             )
 
+    def has_token(self, request: Request) -> bool:
+        """Whether the request carries this fleet's token."""
+        secret = self._secret()
+        kind, _, given = request.headers.get("authorization", "").partition(" ")
+        return bool(secret) and kind.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), secret)
+
     def may_read(self, request: Request) -> None:
         """Let this machine's processes read; others need the token.
+
+        A browser here is no such process when the page's name is anybody's: that name may point to this machine only
+        to be let in (DNS rebinding). A name that only this machine or its network can have passes.
 
         Raises:
             Problem: 401.
         """
-        if request.client is not None and not _is_loopback(request.client.host):
+        if request.client is None:
+            return
+        if not _is_loopback(request.client.host) or not _is_near(request.headers.get("host", "")):
             self.may_write(request)
 
     def _secret(self) -> bytes:
@@ -231,6 +243,19 @@ class Guard:
             except OSError:
                 self._token, self._stamp = b"", 0
         return self._token
+
+
+def _is_near(host: str) -> bool:
+    """Whether a ``Host`` is an address, or a name that nobody can register: a page there is ours."""
+    name = host.rpartition(":")[0] if _PORT.search(host) else host
+    name = name.rstrip(".").lower()
+    if "." not in name or name.endswith((".localhost", ".local", ".internal")) or name == socket.gethostname().lower():
+        return True
+    try:
+        ip_address(name.strip("[]"))
+    except ValueError:
+        return False
+    return True
 
 
 def _is_loopback(host: str) -> bool:

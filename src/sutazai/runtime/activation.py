@@ -99,6 +99,7 @@ class Instance:
         self._prepare()
         self._link.greet()
         self._agent = self._load()
+        self._leave_if_forked()
         if not self._connect():
             return 0
         self._watcher.prepare()  # while the broker looks for a task
@@ -251,7 +252,7 @@ class Instance:
             self._link.send({"t": "pull"})
 
     def _leave_if_forked(self) -> None:
-        """End a process that the skill forked and that came back here: it is not the instance."""
+        """End a process that the agent's code forked and that came back here: it is not the instance."""
         if os.getpid() != self._pid:
             os._exit(0)
 

@@ -34,6 +34,8 @@ _EXCERPT_CHARACTERS = 500
 _OK, _ERROR, _SERVER_ERROR = range(200, 300), range(400, 500), range(500, 600)
 #: Refusals that may be gone the next time (RFC 9110, RFC 6585, RFC 8470).
 _TRY_AGAIN = frozenset({408, 409, 423, 425, 429})
+#: Servers resolve these (RFC 3986, 5.2.4): ``DELETE /items/{item}`` must not become ``DELETE /``.
+_NO_PARTS = frozenset({"", ".", ".."})
 
 
 class ServerRefusedError(NonRetryableError):
@@ -141,7 +143,7 @@ class HttpSkill(Skill):
         """Fill the path and the query of the request.
 
         Raises:
-            ServerRefusedError: a part of the path is missing.
+            ServerRefusedError: a part of the path is missing, or would make it another operation's path.
         """
         path = str(self._call["path"])
         if path == ANY:
@@ -149,7 +151,9 @@ class HttpSkill(Skill):
         for name in [part.partition("}")[0] for part in path.split("{")[1:]]:
             if name not in data:
                 raise ServerRefusedError(f"the input lacks {name!r}, a part of the path {path}")
-            path = path.replace("{" + name + "}", quote(_text(data[name]), safe=""))
+            if (text := _text(data[name])) in _NO_PARTS:
+                raise ServerRefusedError(f"{name!r} is {text!r}: that is no part of the path {path}")
+            path = path.replace("{" + name + "}", quote(text, safe=""))
         asked = {name: data[name] for name in self._call.get("query", ()) if name in data}
         if isinstance(extra := data.get("query"), dict):
             asked |= extra

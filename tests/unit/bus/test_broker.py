@@ -10,6 +10,7 @@ from broker_rig import Peer, Rig
 
 from sutazai.bus.broker import TICK_MS
 from sutazai.bus.group import refuse, run_group, settle
+from sutazai.bus.instances import CONNECT_MS_MAX
 from sutazai.bus.options import Options
 from sutazai.errors import StorageFullError
 from sutazai.store.model import Get, Lose
@@ -108,6 +109,37 @@ def test_an_instance_keeps_its_turn_over_a_restart_of_the_broker(rig: Rig) -> No
     rig.pass_time(Options().reattach_ms + 100)
     told(rig, session, turn)
     assert (peer.heard.pop()["status"], rig.status(task)) == ("succeeded", "succeeded")
+
+
+def test_an_instance_whose_commit_came_twice_is_no_stranger(rig: Rig) -> None:
+    """Stored just before the broker died, its commit is sent again; that one asks for work, and no pull follows."""
+    task = rig.submit()
+    peer, session = rig.instance("a", "k1")
+    rig.say(session, {"t": "pull"})
+    turn = peer.heard.pop()
+    told(rig, session, turn, pull=True)
+    rig.start()
+    rig.broker.linked(up=True)
+    rig.broker.told(
+        {"push": "tickets", "tickets": [{"ticket": "k1", "agent": "a", "token": "s", "uid": peer.uid, "pid": peer.pid}]}
+    )
+    peer, session = rig.instance("a", "k1", held={"task": task, "fence": turn["fence"]})
+    told(rig, session, turn, pull=True)
+    assert peer.heard.pop()["status"] == "succeeded"
+    rig.asked.clear()
+    rig.pass_time(CONNECT_MS_MAX * 2)
+    assert [each for each in rig.asked if each["op"] == "kill"] == []
+    rig.submit()
+    assert peer.heard.pop()["t"] == "turn"
+
+
+def test_an_instance_that_never_asks_for_work_is_ended(rig: Rig) -> None:
+    """It said hello before its import, and the import hangs."""
+    peer, _ = rig.instance("a", "k1")
+    ticket = {"ticket": "k1", "agent": "a", "token": "s", "uid": peer.uid, "pid": peer.pid}
+    rig.broker.told({"push": "tickets", "tickets": [ticket]})
+    rig.pass_time(CONNECT_MS_MAX + 1_000)
+    assert [each["ticket"] for each in rig.asked if each["op"] == "kill"] == ["k1"]
 
 
 def test_an_instance_that_does_not_come_back_loses_its_turn(rig: Rig) -> None:

@@ -75,6 +75,15 @@ def test_the_request(server: str) -> None:
     assert commit.result == {"path": "/json/a%20b%2Fc?deep=true&deep=x&n=2", "sent": [1], "key": "t_1"}
 
 
+@pytest.mark.parametrize("part", ["..", ".", ""])
+def test_a_part_that_changes_the_path(server: str, part: str) -> None:
+    """A part of the path stays a part of it: the caller cannot reach another operation by it."""
+    error = run(server, "/json/items/{item}", {"item": part}).error
+    assert error is not None
+    assert (error["code"], error["retryable"]) == ("refused-by-server", False)
+    assert run(server, "/json/items/{item}", {"item": "..."}).result["path"] == "/json/items/..."
+
+
 @pytest.mark.parametrize(
     ("path", "code", "retryable"),
     [
