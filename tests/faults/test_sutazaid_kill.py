@@ -234,6 +234,32 @@ def test_a_stop_survives_sutazaids_death(own: OwnSutazaid) -> None:
     assert not detect_groups(own.fleet, own.state).exists("")
 
 
+def test_a_stop_that_finds_no_sutazaid(own: OwnSutazaid) -> None:
+    """SIGTERM reaches the guard between two ``sutazaid``: the next one is told when it is up; the fleet ends."""
+    own.up(own.plan(own.shell("left", "exec sleep 1000")))
+    guard, pid, sutazaid = own.guard_pid(), own.process("left")["pid"], own.sutazaid_pid()
+    os.kill(guard, signal.SIGSTOP)
+    try:
+        os.kill(sutazaid, signal.SIGKILL)
+        os.kill(guard, signal.SIGTERM)
+    finally:
+        os.kill(guard, signal.SIGCONT)
+    own.gone([guard, sutazaid, pid])
+    assert not own.run.exists()
+
+
+def test_a_stop_while_the_guard_is_replaced(own: OwnSutazaid) -> None:
+    """SIGTERM to the ``sutazaid`` that is becoming the guard ends the fleet, at whatever step it arrives."""
+    own.up(own.plan(own.shell("left", "exec sleep 1000")))
+    guard, pid, sutazaid = own.guard_pid(), own.process("left")["pid"], own.sutazaid_pid()
+    os.kill(guard, signal.SIGKILL)
+    while procfs.name(sutazaid) == "sutazaid":
+        pass  # the name changes at the exec, before the new program has any handler
+    os.kill(sutazaid, signal.SIGTERM)
+    own.gone([guard, sutazaid, pid])
+    assert not own.run.exists()
+
+
 def test_down_without_a_living_sutazaid_ends_what_is_left(own: OwnSutazaid) -> None:
     """Guard and sutazaid are dead: a start with --down adopts what is left, stops it, and ends."""
     plan = own.plan(own.shell("left", "exec sleep 1000"))

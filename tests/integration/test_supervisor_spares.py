@@ -196,7 +196,8 @@ def test_short_memory_ends_the_spares_first(own: OwnSutazaid, code: Path) -> Non
     first = {spare["pid"] for spare in ready(own, 2)}
     assert broker.ask("wake", agent="large", want=1)["status"] == "wait"  # what the other one holds is lacking
     assert broker.push("room")["agent"] == "large"
-    wake(broker, "large")
+    own.until(lambda _: broker.ask("wake", agent="large", want=1)["status"] == "yes")
+    broker.push("ticket")
     assert not first & {spare["pid"] for spare in own.status()["spares"]}
     broker.close()
 
@@ -221,6 +222,61 @@ def test_sutazaid_killed(own: OwnSutazaid, code: Path) -> None:
     (told,) = broker.push("tickets")["tickets"]
     assert (told["ticket"], told["agent"], told["token"]) == (ticket["ticket"], "first", ticket["token"])
     own.until(lambda _: broker.ask("wake", agent="first", want=1)["status"] == "yes")
+    broker.close()
+
+
+def test_sutazaid_killed_between_note_and_order(own: OwnSutazaid, code: Path) -> None:
+    """Its worker offers the spare again: it is ended, and is not two things at once; the agent wakes as ever."""
+    broker = up(own, agent(code, "first"))
+    (spare,) = ready(own)
+    guard, sutazaid = own.guard_pid(), own.sutazaid_pid()
+    os.kill(guard, signal.SIGSTOP)
+    try:
+        os.kill(sutazaid, signal.SIGKILL)
+        (own.run / "tickets").mkdir(exist_ok=True)
+        (own.run / "tickets" / spare["ticket"]).symlink_to("first")
+    finally:
+        os.kill(guard, signal.SIGCONT)
+    own.gone([sutazaid, spare["pid"]])
+    broker.close()
+    own.until(lambda status: status["state"] == "up" and status["instances"] == [])
+    assert not detect_groups(own.fleet, own.state).exists(spare["group"])
+    assert not (own.run / "tickets" / spare["ticket"]).is_symlink()
+    broker = own.peer()
+    broker.ask("hello", process="broker")
+    own.until(lambda _: broker.ask("wake", agent="first", want=1)["status"] == "yes")
+    own.until(lambda status: any(each["state"] == "running" for each in status["instances"]))
+    broker.close()
+
+
+def test_a_spare_that_is_offered_twice(own: OwnSutazaid, code: Path) -> None:
+    """Over a connection that replaced another: it gets no second group and no second ticket."""
+    broker = up(own, agent(code, "first"), agent(code, "other", pool="others"))
+    spares = ready(own, 2)
+    answer = broker.ask("spare", pid=spares[0]["pid"])
+    assert (answer["placed"], answer["ended"]) == (False, True)
+    own.gone([spares[0]["pid"]])
+    assert [each["pid"] for each in own.status()["spares"]] == [spares[1]["pid"]]
+    broker.close()
+
+
+def test_ended_spares_leave_nothing_in_their_worker(own: OwnSutazaid, code: Path) -> None:
+    """Nobody tells the worker that a spare was ended: it looks, and closes its end."""
+    broker = up(own, replace(agent(code, "first"), instances_max=8))
+    worker = own.process("python-0")["pid"]
+
+    def sockets() -> int:
+        links = [os.readlink(link) for link in Path(f"/proc/{worker}/fd").iterdir()]  # noqa: PTH115 names
+        return sum(link.startswith("socket:") for link in links)
+
+    before = len(ready(own)) and sockets()
+    for _ in range(3):
+        (spare,) = ready(own)
+        os.kill(spare["pid"], signal.SIGKILL)
+        own.until(lambda status: status["spares"] == [])
+        wake(broker, "first")
+    ready(own)
+    assert sockets() == before
     broker.close()
 
 

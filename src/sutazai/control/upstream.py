@@ -19,9 +19,11 @@ from sutazai.spec.http_agent import METHODS, SKILLS_MAX, HttpSkill
 if TYPE_CHECKING:
     from sutazai.spec import Agent
 
+SKILL_CHARACTERS_MAX = 63
 DOCUMENT_BYTES_MAX = 4 * 1024 * 1024
 _REFERENCE = "#/components/schemas/"
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+_ROUTE = re.compile(r"/[!-~]*", re.ASCII)
 _WORD = re.compile(r"[^a-z0-9]+")
 
 ANY = "*"
@@ -112,6 +114,9 @@ def _operations(path: Path) -> dict[tuple[str, str], dict[str, Any]]:
     schemas = components.get("schemas", {}) if isinstance(components, dict) else {}
     found = {}
     for route, item in paths.items():
+        if not _ROUTE.fullmatch(route) or set(route) & set("?#"):
+            hint = "a path begins with / and has only visible ASCII characters, others percent-encoded"
+            raise ConfigError(f"has a path that no request can have: {route[:100]!r}", path=str(path), hint=hint)
         for method, operation in item.items() if isinstance(item, dict) else ():
             if method.upper() in METHODS and isinstance(operation, dict):
                 shared = item.get("parameters") if isinstance(item.get("parameters"), list) else []
@@ -130,9 +135,10 @@ def _named(operations: dict[tuple[str, str], dict[str, Any]]) -> list[HttpSkill]
         tail = "_" + _WORD.sub("_", f"{path}_{method}".lower()).strip("_")
         name = words.removesuffix(tail) or _WORD.sub("_", f"{method}_{path}".lower()).strip("_")
         name = name if name[:1].isalpha() else f"call_{name}"
+        name, stem, number = name[:SKILL_CHARACTERS_MAX], name[: SKILL_CHARACTERS_MAX - 4], 2
         while name in names:
-            name += "_2"
-        names[name[:63]] = HttpSkill(name[:63], method, path)
+            name, number = f"{stem}_{number}", number + 1
+        names[name] = HttpSkill(name, method, path)
     return list(names.values())
 
 

@@ -28,6 +28,8 @@ MODULE = Path(__file__)
 SERVER_WAIT_S = 60.0
 #: In the place of a method and a path: the input has them.
 ANY = "*"
+_METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
+_METHOD_CHARACTERS = 40
 _PAUSE_S = 0.1
 _PAUSE_S_MAX = 1.0
 _EXCERPT_CHARACTERS = 500
@@ -127,8 +129,7 @@ class HttpSkill(Skill):
             "X-Sutazai-Attempt": str(ctx.task.attempt),
             **({"Content-Type": "application/json"} if body is not None else {}),
         }
-        method = str(data.get("method", "GET")) if self._call["method"] == ANY else self._call["method"]
-        connection.request(method, self.target(data), body, headers)
+        connection.request(self._method(data), self.target(data), body, headers)
         response = connection.getresponse()
         content = response.read(TASK_RESULT_BYTES_MAX + 1)
         if response.status not in _OK:
@@ -139,6 +140,15 @@ class HttpSkill(Skill):
             raise http.client.IncompleteRead(content, response.length)
         return _value(response.headers.get_content_type(), content)
 
+    def _method(self, data: dict[str, Any]) -> str:
+        if self._call["method"] != ANY:
+            return str(self._call["method"])
+        if (
+            method := _text(data.get("method", "GET"))
+        ) not in _METHODS:  # another agent's task was not checked by the gateway
+            raise ServerRefusedError(f"{method[:_METHOD_CHARACTERS]!r} is none of {', '.join(sorted(_METHODS))}")
+        return method
+
     def target(self, data: dict[str, Any]) -> str:
         """Fill the path and the query of the request.
 
@@ -148,12 +158,18 @@ class HttpSkill(Skill):
         path = str(self._call["path"])
         if path == ANY:
             path = quote(str(data.get("path") or "/"), safe="/%:@!$&'()*+,;=~")
+            if not path.startswith("/"):  # a proxy would go where it points
+                raise ServerRefusedError("'path' begins with /: only this agent's own server is asked")
+            return self._with_query(path, data)
         for name in [part.partition("}")[0] for part in path.split("{")[1:]]:
             if name not in data:
                 raise ServerRefusedError(f"the input lacks {name!r}, a part of the path {path}")
             if (text := _text(data[name])) in _NO_PARTS:
                 raise ServerRefusedError(f"{name!r} is {text!r}: that is no part of the path {path}")
             path = path.replace("{" + name + "}", quote(text, safe=""))
+        return self._with_query(path, data)
+
+    def _with_query(self, path: str, data: dict[str, Any]) -> str:
         asked = {name: data[name] for name in self._call.get("query", ()) if name in data}
         if isinstance(extra := data.get("query"), dict):
             asked |= extra

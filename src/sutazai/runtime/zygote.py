@@ -120,6 +120,7 @@ class Member(Post):
     def idle(self) -> None:
         """Fork a spare now, when the instance that was just woken no longer needs the processor."""
         self.idle_after_s = None
+        self._spares.forget_dead()  # sutazaid ends them when memory is short, and does not say so
         if not self._spares.free and (pid := self._spares.prepare()):
             self._offer(pid)
 
@@ -130,7 +131,8 @@ class Member(Post):
     def answered(self, message: dict[str, Any]) -> None:
         """Keep a spare that was not placed for any order; fork another where one is wanted."""
         if message.get("placed") is not True:
-            self._spares.free.add(int(message["id"]))
+            if message.get("ended") is not True:
+                self._spares.free.add(int(message["id"]))
         elif message.get("more") is True:
             self.idle_after_s = SPARE_AFTER_S
 

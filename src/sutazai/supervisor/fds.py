@@ -104,10 +104,10 @@ class FdStore:
         if self._channel is not None:
             send(self._channel, "up")
 
-    def inheritable(self) -> dict[str, int]:
-        """Let the next program in this process have all sockets; gives their descriptors by name."""
+    def inheritable(self, *, on: bool = True) -> dict[str, int]:
+        """Let the next program in this process have all sockets, or not; gives their descriptors by name."""
         for listening in self._sockets.values():
-            listening.set_inheritable(True)
+            listening.set_inheritable(on)
         return {name: listening.fileno() for name, listening in self._sockets.items()}
 
     def unguarded(self) -> None:

@@ -52,11 +52,13 @@ class Gate:
     Attributes:
         ledger: the books.
         on_release: called when something became free.
+        on_short: called when a process or an instance is told to wait for memory.
     """
 
     def __init__(self, clock: Clock) -> None:
         self.ledger = Ledger()
         self.on_release: Callable[[], None] = lambda: None
+        self.on_short: Callable[[], None] = lambda: None
         self._clock = clock
         self._available_bytes = 0
         self._read_ms = -READING_MS
@@ -125,6 +127,7 @@ class Gate:
         answer = self.ledger.ask(ask, self._available_bytes, now_ms)
         if isinstance(answer, Granted):
             return Admission(answer.ticket.id)
-        if isinstance(answer, Wait):
-            return Admission("", answer.why, short=answer.reason != "instances")
-        return Admission("", answer.why, short=True, final=True)
+        short = not isinstance(answer, Wait) or answer.reason != "instances"
+        if short and ask.kind != "spare":
+            self.on_short()
+        return Admission("", answer.why, short=short, final=not isinstance(answer, Wait))

@@ -31,6 +31,8 @@ BACKOFF_FIRST_S = 0.05
 BACKOFF_CAP_S = 5.0
 STEADY_S = 30.0
 STATUSES_MAX = 1_000
+#: What asks for the fleet's end; blocked while a ``sutazaid`` becomes the guard.
+ENDS = (signal.SIGTERM, signal.SIGINT)
 INTERNAL_EXIT = 70
 
 
@@ -46,6 +48,7 @@ class Guard:
         self._pid = 0
         self._exit_code: int | None = None
         self._was_up = bool(kept)
+        self._is_to_end = False
         self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._channel: socket.socket | None = None
 
@@ -86,8 +89,9 @@ class Guard:
         self._channel, self._pid, self._exit_code = mine, pid, None
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in ENDS:
             signal.signal(number, lambda *_: self._pass_on())
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDS)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         for orphan, status in self._statuses:
             fds.send(mine, "reaped", orphan, status)
@@ -98,6 +102,7 @@ class Guard:
         code = INTERNAL_EXIT
         try:
             signal.set_wakeup_fd(-1)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDS)
             os.close(self._wake_read)
             os.close(self._wake_write)
             from sutazai.supervisor.run import run
@@ -111,6 +116,8 @@ class Guard:
             os._exit(code)
 
     def _pass_on(self) -> None:
+        """Let ``sutazaid`` end the fleet; one that is not up yet is told again when it is."""
+        self._is_to_end = True
         if self._exit_code is None:
             try:
                 os.kill(self._pid, signal.SIGTERM)
@@ -154,7 +161,10 @@ class Guard:
                 os.close(old)
             if words[0] == "put" and fd >= 0:
                 self._store[words[1]] = fd
-        self._was_up = self._was_up or words[0] == "up"
+        if words[0] == "up":
+            self._was_up = True
+            if self._is_to_end:
+                self._pass_on()
         return True
 
     def _reap(self) -> None:

@@ -164,9 +164,10 @@ class Instances:
         members = self._tools.workers.for_family(agent.family)
         if not members:
             return "", f"no worker of the family {agent.family} is ready"
-        if not self._slots.has_room():
-            return "", "all user ids of this fleet are in use"
         spare = self.spares.take(agent, (name for name, _ in members))
+        if spare is None and not self._slots.has_room():
+            self.spares.end_all()  # theirs are free in a moment
+            return "", "all user ids of this fleet are in use"
         if spare is None:
             self._tools.cells.groups.prepare()  # the kernel's grace period begins, beside all that comes before placing
         ticket = spare.ticket if spare else new_id("k")
@@ -176,7 +177,6 @@ class Instances:
                 self.spares.end(spare)
             if admission.short:
                 self._tools.alarms.raise_("ResourceExhausted", agent.name, admission.why)
-                self.spares.end_all()
             return "", admission.why
         if spare is not None:
             instance = Instance(ticket, agent, spare.worker, spare.group, spare.slot, spare=spare.pid)
@@ -223,6 +223,22 @@ class Instances:
             tools.cells.ensure(instance.agent.name, instance.group, instance.agent.limits)
         except HostError as error:
             self._fork_failed(instance, str(error))
+
+    def offered(self, request: Request) -> None:
+        """A worker has a spare: place it, unless it counts as an instance already.
+
+        Then an earlier ``sutazaid`` had given it away and died before the order left: it will never get that order.
+
+        Raises:
+            ProtocolError: it names no process.
+        """
+        pid = request.number("pid", 0)
+        for instance in list(self.live.values()):
+            if pid in {instance.pid, instance.spare} and pid > 0 and instance.state != "ending":
+                self.end(instance.ticket, "it never got its order", own=False, grace_ms=0)
+                request.reply(placed=False, more=False, ended=True)
+                return
+        self.spares.offer(request)
 
     def forked(self, request: Request) -> None:
         """A worker has forked: put the child into its group and let it go.

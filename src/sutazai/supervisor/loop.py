@@ -140,6 +140,10 @@ class Loop:
             return None
         return max(0, self._timers[0].due_ms - self.now_ms()) / 1_000
 
+    def take_signals(self) -> None:
+        """Act on the signals that have come, without waiting for any."""
+        self._on_signals(READ)
+
     def _on_signals(self, _events: int) -> None:
         try:
             numbers = set(self._wake_read.recv(4096))

@@ -82,7 +82,7 @@ class Operations:
             "forked": instances.forked,
             "fork-failed": instances.fork_failed,
             **levers,
-            "spare": instances.spares.offer,
+            "spare": instances.offered,
         }
 
     def handle(self, request: Request) -> None:

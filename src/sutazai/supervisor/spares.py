@@ -120,11 +120,15 @@ class Spares:
         """A worker has forked a spare: place it if one is wanted; the answer says so when it is done.
 
         Raises:
-            ProtocolError: it comes from no worker, or names no process.
+            ProtocolError: it names no process.
         """
         worker, pid = request.connection.process, request.number("pid", 0)
         if pid <= 0 or procfs.identity(pid) is None:
             raise ProtocolError("spare: 'pid' is no living process")
+        if known := [each for each in self._spares.values() if each.pid == pid]:  # over a connection that broke
+            self.end(known[0])
+            request.reply(placed=False, more=False, ended=True)
+            return
         agent = self._wanted(worker)
         if agent is None or not self._slots.has_room():
             request.reply(placed=False, more=False)

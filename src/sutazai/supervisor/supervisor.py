@@ -104,6 +104,7 @@ class Supervisor:
         )
         self._workers.on_registered = self._instances.room
         self._gate.on_release = self._instances.room
+        self._gate.on_short = self._instances.spares.end_all
         self._sampler = Sampler(self._groups, state)
         parts = status.Parts(self._cells, self._gate, self._keeper, self._instances, self._alarms)
         self._parts = parts
@@ -185,11 +186,13 @@ class Supervisor:
 
     def _become_guard(self) -> None:
         """Take the dead guard's place, in this process: the next ``sutazaid`` is its child, and adopts what runs."""
+        pid_file = Path(self._plan.run_dir) / "guard.pid"
+        if self._drain is not None and not pid_file.exists():
+            return  # a stop has just cleared all away: nothing is left to be guarded
         self._save()
         say("the guard was killed: this process takes its place")
-        pid_file = Path(self._plan.run_dir) / "guard.pid"
         try:
-            replace_guard(self._plan_path, pid_file, self._lock_fd, self._store)
+            replace_guard(self._plan_path, pid_file, self._lock_fd, self._store, self.loop.take_signals)
         except OSError as error:
             text = f"the guard of sutazaid has ended, and cannot be started: {error}"
             self._alarms.raise_("Unguarded", self._plan.fleet, text)

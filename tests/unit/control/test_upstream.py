@@ -112,3 +112,20 @@ def test_a_server_that_nothing_describes(tmp_path: Path) -> None:
     for wrong in ("http://elsewhere/", "a", "/a?b=c", "/a b"):
         assert not validator.is_valid({"method": "GET", "path": wrong})
     assert not validator.is_valid({"method": "CONNECT", "path": "/a"})
+
+
+@pytest.mark.parametrize("route", ["items", "http://10.0.0.1/", "/a b", "/a\r\nX: 1", "/ä", "/a?b=1"])
+def test_a_path_that_no_request_can_have(tmp_path: Path, route: str) -> None:
+    """It is said when the plan is made, and not by each task that would use it."""
+    found, mistakes = read_upstream(agent(tmp_path, {"openapi": "3.1.0", "paths": {route: {"get": {}}}}))
+    assert found.skills == []
+    assert "no request can have" in str(mistakes[0])
+
+
+def test_long_names_hide_nobody(tmp_path: Path) -> None:
+    """Operations whose names differ only behind the longest name that a skill may have are all there."""
+    paths = {f"/{number}": {"get": {"operationId": "x" * 70 + str(number)}} for number in range(12)}
+    found, mistakes = read_upstream(agent(tmp_path, {"openapi": "3.1.0", "paths": paths}))
+    assert mistakes == []
+    assert sorted(call["path"] for call in found.calls.values()) == sorted(paths)
+    assert max(len(skill["name"]) for skill in found.skills) == 63

@@ -110,14 +110,36 @@ def test_text(server: str) -> None:
     assert run(server, "/text", {}).result == {"content_type": "text/plain", "text": "plain"}
 
 
-def test_any_request(server: str) -> None:
-    """Without a description, method and path are the input's; what cannot stand in a path is escaped."""
-    facts = AgentFacts("old", "-", upstream={"url": server, "skills": {"request": {"method": "*", "path": "*"}}})
-    given = {"method": "POST", "path": "/json/ä b", "query": {"n": 1}, "body": {"a": 1}}
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"method": "GET", "path": "http://127.0.0.1:1/"},
+        {"method": "POST", "path": "json"},
+        {"method": "CONNECT", "path": "/json"},
+        {"method": "POST /other HTTP/1.1 ", "path": "/json"},
+        {"method": ["POST"], "path": "/json"},
+    ],
+)
+def test_no_request_to_somebody_else(server: str, given: dict[str, Any]) -> None:
+    """Another agent's task is checked by nobody before: only this server's paths, only plain methods."""
+    error = run_any(server, given).error
+    assert error is not None
+    assert (error["code"], error["retryable"]) == ("refused-by-server", False)
+
+
+def run_any(url: str, given: dict[str, Any]) -> Commit:
+    """Run one turn of the skill that makes any request."""
+    facts = AgentFacts("old", "-", upstream={"url": url, "skills": {"request": {"method": "*", "path": "*"}}})
     task = {"id": "t_1", "agent": "old", "skill": "request", "input": given}
     turn = read_turn({"task": task, "fence": 1, "lease_ms": 1, "deadline_left_ms": 30_000})
     context = Context(turn, Surroundings(log=Log({})))
-    commit = execute(build(facts), turn, context, lambda function, arguments: function(**arguments))
+    return execute(build(facts), turn, context, lambda function, arguments: function(**arguments))
+
+
+def test_any_request(server: str) -> None:
+    """Without a description, method and path are the input's; what cannot stand in a path is escaped."""
+    given = {"method": "POST", "path": "/json/ä b", "query": {"n": 1}, "body": {"a": 1}}
+    commit = run_any(server, given)
     assert commit.result == {"path": "/json/%C3%A4%20b?n=1", "sent": {"a": 1}, "key": "t_1"}
 
 
