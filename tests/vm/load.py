@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 CLIENTS = 4
+RUN = os.urandom(8).hex()
 CONTROL_PAUSE_S = 0.2
 
 
@@ -25,7 +26,7 @@ def give(agent_port: int, token: str, client: int, out: int) -> None:
     while True:
         number += 1
         body = json.dumps({"skill": "work", "input": {"number": number}})
-        connection.request("POST", "/tasks", body, {**headers, "Idempotency-Key": f"{client}-{number}"})
+        connection.request("POST", "/tasks", body, {**headers, "Idempotency-Key": f"{RUN}-{client}-{number}"})
         response = connection.getresponse()
         answer = response.read()
         if response.status == 202:

@@ -24,7 +24,8 @@ def main() -> None:
     doubled = store.execute(
         "SELECT count(*) FROM (SELECT task FROM turns WHERE outcome = 'result' GROUP BY task HAVING count(*) > 1)"
     ).fetchone()[0]
-    losses = store.execute("SELECT count(*) FROM turns WHERE outcome = 'lost'").fetchone()[0]
+    again = "SELECT t.id FROM turns JOIN tasks t ON t.seq = turns.task WHERE turns.outcome = 'lost'"
+    losses = sum(identifier in set(wanted) for (identifier,) in store.execute(again))
     check = store.execute("PRAGMA integrity_check").fetchone()[0]
     lost = [identifier for identifier in wanted if identifier not in stored]
     out = {"accepted": len(wanted), "lost": lost, "by_status": by_status, "stored": len(stored)}

@@ -147,6 +147,7 @@ class Machine:
     accepted: list[str] = field(init=False, default_factory=list)
     _process: subprocess.Popen[bytes] | None = field(init=False, default=None)
     _door: socket.socket | None = field(init=False, default=None)
+    _noter: threading.Thread | None = field(init=False, default=None)
     _answers: dict[int, Said] = field(init=False, default_factory=dict)
     _boots: list[str] = field(init=False, default_factory=list)
     _changed: threading.Condition = field(init=False, default_factory=threading.Condition)
@@ -192,7 +193,8 @@ class Machine:
         before = len(self._boots)
         self._door = self._connect("door")
         threading.Thread(target=self._listen, args=(self._door,), daemon=True).start()
-        threading.Thread(target=self._note, args=(self._connect("accepted"),), daemon=True).start()
+        self._noter = threading.Thread(target=self._note, args=(self._connect("accepted"),), daemon=True)
+        self._noter.start()
         self._wait_boot(before)
         return time.monotonic() - started
 
@@ -242,6 +244,10 @@ class Machine:
         for line in _lines(port):
             self.accepted.append(line.decode(errors="replace").strip())
 
+    def told(self, what: str) -> int:
+        """Count what the load inside has told: ``task`` (accepted) or ``control`` (written without a sync)."""
+        return sum(line.startswith(f"{what} ") for line in self.accepted)
+
     def _wait_boot(self, before: int) -> None:
         with self._changed:
             if not self._changed.wait_for(lambda: len(self._boots) > before, BOOT_S):
@@ -289,6 +295,8 @@ class Machine:
         self._process.send_signal(signal.SIGKILL)
         self._process.wait()
         self._process = None
+        if self._noter is not None:
+            self._noter.join()  # what was told before the cut has arrived
         if self._door is not None:
             self._door.close()
             self._door = None
