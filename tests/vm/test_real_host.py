@@ -258,7 +258,7 @@ def test_user_service(host: Host) -> None:
     host.run("loginctl enable-linger somebody")
     as_user = f"su somebody -c 'export XDG_RUNTIME_DIR=/run/user/{uid}; cd {CLONE}; "
     host.run(f"until [ -S /run/user/{uid}/systemd/private ]; do sleep 0.2; done")
-    host.run(f"{as_user} .venv/bin/sutazai service examples/hello/sutazai.yaml --install'", timeout_s=600)
+    host.run(f"{as_user} .venv/bin/sutazai service tests/vm/fleet/user.yaml --install'", timeout_s=600)
     for missing in (["cpuset"], []):
         if not missing:
             host.run(f"{as_user} systemctl --user stop sutazai-mine'")
@@ -269,7 +269,7 @@ def test_user_service(host: Host) -> None:
             host.run(f"systemctl daemon-reload && systemctl restart user@{uid}.service")
             host.run(f"until [ -S /run/user/{uid}/systemd/private ]; do sleep 0.2; done")
         host.run(f"{as_user} systemctl --user start sutazai-mine'")
-        ask = f"{as_user} .venv/bin/sutazai ask --fleet mine hello greet name=Ada 2>/dev/null'"
+        ask = f"{as_user} .venv/bin/sutazai ask --fleet mine --json prober where 2>/dev/null'"
         give_up_at = time.monotonic() + UP_S
         status: dict[str, Any] = {}
         while status.get("state") != "up":
@@ -278,9 +278,11 @@ def test_user_service(host: Host) -> None:
             ).out
             said = host.machine.run(f"{as_user} .venv/bin/sutazai status --fleet mine --json 2>/dev/null'")
             status = json.loads(said.out) if said.code == 0 else {}
-        assert "Hello, Ada!" in host.run(ask)
+        where = json.loads(host.run(ask))["result"]
+        assert where["uid"] == uid
+        assert where["cores"] == ("0-11" if missing else "10-11")
         group = host.run(f"cat /proc/{status['processes'][0]['pid']}/cgroup").strip()
-        say(f"as user {uid}: {group}, not enforced: {[one['limit'] for one in status['enforcement']['missing']]}")
+        say(f"as user {uid}: {group}, on cores {where['cores']}; not enforced: {missing}")
         assert status["enforcement"]["version"] == "v2"
         assert [one["limit"] for one in status["enforcement"]["missing"]] == missing
         assert f"/user@{uid}.service/" in group

@@ -23,6 +23,7 @@ from sutazai.paths import FleetPaths
 
 SYSTEM_UNITS = Path("/etc/systemd/system")
 STOP_S = 180
+STDERR = 2
 MOVED_BY = ("SUTAZAI_STATE_ROOT", "SUTAZAI_RUN_ROOT", "SUTAZAI_MODELS")
 UNIT = """\
 # Written by: sutazai service. Docs: docs/howto/run-as-a-service.md
@@ -78,7 +79,7 @@ def run(
             )
         if fleet.llm is not None and not fleet.llm.url:
             up.fetch_model(fleet.llm.model, as_json=True)
-        plan, code = up.compile_plan(manifest, paths, as_json=True)
+        plan, code = up.compile_plan(manifest, paths, out=STDERR)
         if plan is None:
             return code
         up.keep_plan(plan, paths)

@@ -53,7 +53,7 @@ def run(
     paths = FleetPaths.of(fleet.fleet)
     if fleet.llm is not None and not fleet.llm.url:
         fetch_model(fleet.llm.model, as_json=as_json)
-    plan, code = compile_plan(manifest, paths, as_json=as_json)
+    plan, code = compile_plan(manifest, paths, out=subprocess.DEVNULL if as_json else None)
     if plan is None:
         return code
     _hand_over(paths, plan, "" if replace else fleet.path)
@@ -87,18 +87,23 @@ def fetch_model(model: str, *, as_json: bool) -> None:
         raise CliError(f"the model {model} is missing; nothing was started", FAILED)
 
 
-def compile_plan(manifest: Path, paths: FleetPaths, *, as_json: bool) -> tuple[Path | None, int]:
+def compile_plan(manifest: Path, paths: FleetPaths, *, out: int | None) -> tuple[Path | None, int]:
     """Prove the manifest on this host, and write what comes out beside the running plan.
+
+    Args:
+        manifest: the file.
+        paths: of the fleet.
+        out: descriptor for the proof, or None for the standard output.
 
     Returns:
         The file, or None when it does not fit or has mistakes, which were printed; and the exit code.
     """
     paths.state.mkdir(parents=True, exist_ok=True, mode=0o755)
     _make_token(paths.token)
-    out = paths.state / "plan.next.json"
-    command = [sys.executable, "-m", "sutazai.control.compile", str(manifest), "--out", str(out)]
-    done = subprocess.run(command, check=False, stdout=subprocess.DEVNULL if as_json else None)
-    return (out, OK) if done.returncode == 0 else (None, done.returncode)
+    plan = paths.state / "plan.next.json"
+    command = [sys.executable, "-m", "sutazai.control.compile", str(manifest), "--out", str(plan)]
+    done = subprocess.run(command, check=False, stdout=out)
+    return (plan, OK) if done.returncode == 0 else (None, done.returncode)
 
 
 def _make_token(path: Path) -> None:

@@ -111,6 +111,17 @@ def test_a_bad_manifest_writes_nothing(
     assert capsys.readouterr().out == ""
 
 
+def test_a_fleet_that_does_not_fit_is_told_why(
+    manifest: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The reasons go beside the unit's place, and there is no unit."""
+    manifest.write_text(manifest.read_text() + "host: {memory: 100MB}\n")
+    assert run(monkeypatch, str(manifest)) == FAILED
+    said = capfd.readouterr()
+    assert said.out == ""
+    assert "does not fit" in said.err
+
+
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze here")
 def test_systemd_reads_it(manifest: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     """Systemd itself finds nothing wrong with the unit."""
