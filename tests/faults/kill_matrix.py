@@ -187,7 +187,7 @@ def victim(status: dict[str, Any], target: str, fleet: LiveFleet) -> int:
         busy = [entry for entry in status["instances"] if entry["pid"]]
         return int(busy[0]["pid"]) if busy else 0
     if target in {"sutazaid", "guard"}:
-        guard = int((Path(fleet.env["SUTAZAI_RUN_ROOT"]) / fleet.name / "guard.pid").read_text().split()[0])
+        guard = _guard_pid(fleet)
         if target == "guard":
             return guard
         children = Path(f"/proc/{guard}/task/{guard}/children").read_text().split()
@@ -195,6 +195,10 @@ def victim(status: dict[str, Any], target: str, fleet: LiveFleet) -> int:
         return named[0] if named else 0
     name = "python-0" if target == "worker" else target
     return int(next(entry["pid"] or 0 for entry in status["processes"] if entry["name"] == name))
+
+
+def _guard_pid(fleet: LiveFleet) -> int:
+    return int((Path(fleet.env["SUTAZAI_RUN_ROOT"]) / fleet.name / "guard.pid").read_text().split()[0])
 
 
 def wait_until_up(fleet: LiveFleet, dead_pid: int) -> None:
@@ -209,6 +213,7 @@ def wait_until_up(fleet: LiveFleet, dead_pid: int) -> None:
         with contextlib.suppress(SutazaiError), SupervisorClient(fleet.name) as supervisor:
             status = supervisor.status()
             pids = {entry["pid"] for entry in (*status["processes"], *status["instances"])}
+            pids.add(_guard_pid(fleet))
             if status["state"] == "up" and dead_pid not in pids and _answers(fleet):
                 return
         time.sleep(0.02)
