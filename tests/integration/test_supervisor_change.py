@@ -96,8 +96,10 @@ def test_a_plan_changed_while_sutazaid_was_dead_is_applied(own: OwnSutazaid) -> 
     """What was started from another entry is adopted, and then restarted from the new one."""
     plan = own.plan(own.shell("a", "exec sleep 1000"), own.shell("b", "exec sleep 1000"))
     before = own.up(plan)
-    for victim in (own.guard_pid(), own.sutazaid_pid()):
-        os.kill(victim, 9)
+    guard, sutazaid = own.guard_pid(), own.sutazaid_pid()
+    os.kill(sutazaid, signal.SIGSTOP)  # else it takes the guard's place
+    for victim in (guard, sutazaid):
+        os.kill(victim, signal.SIGKILL)
         own.gone([victim])
     new = own.plan(own.shell("a", "exec sleep 1000", env={"NEW": "1"}), own.shell("b", "exec sleep 1000"))
     own.up(new)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 from dataclasses import replace
@@ -125,12 +126,25 @@ class Misbehaving:
             except OSError:
                 return
             connection.settimeout(WAIT_S)
-            self.seen.append(connection.recv(65_536))
-            connection.sendall(self._data)
+            self.seen.append(_request(connection))
+            with contextlib.suppress(OSError):  # the client has seen enough
+                connection.sendall(self._data)
             if self._silent:
                 self._open.append(connection)
             else:
                 connection.close()
+
+
+def _request(connection: socket.socket) -> bytes:
+    """Read a whole request: what is left unread at the close would reset the connection, and lose the answer."""
+    data = b""
+    while b"\r\n\r\n" not in data and (more := connection.recv(65_536)):
+        data += more
+    head, _, body = data.partition(b"\r\n\r\n")
+    length = next((int(line.split(b":")[1]) for line in head.lower().split(b"\r\n") if b"content-length" in line), 0)
+    while len(body) < length and (more := connection.recv(65_536)):
+        body += more
+    return head + b"\r\n\r\n" + body
 
 
 @pytest.mark.parametrize("name", NAMES)
