@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 import urllib.request
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +36,7 @@ def _now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-class _Server:
+class _Server(ABC):
     """Accepts on a unix socket; each connection has a thread; stopping cuts all of them."""
 
     def __init__(self, path: Path) -> None:
@@ -59,8 +60,9 @@ class _Server:
             while data := peer.recv(65_536):
                 self.received(peer, data)
 
+    @abstractmethod
     def received(self, peer: socket.socket, data: bytes) -> None:
-        raise NotImplementedError
+        """Take what a peer has sent."""
 
     def stop(self) -> None:
         self._listening.shutdown(socket.SHUT_RDWR)

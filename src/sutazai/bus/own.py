@@ -60,7 +60,7 @@ class OwnDesk:
         def found(tasks: list[dict[str, Any]]) -> None:
             self._found(session, instance, request, tasks)
 
-        self._then(session, request, Tree(request.of, TREE_TASKS_MAX), found)
+        self._then(session, request, _tree(request.of), found)
 
     def _found(self, session: Session, instance: Instance, request: Own, tasks: list[dict[str, Any]]) -> None:
         """Go on with a task that exists."""
@@ -74,7 +74,7 @@ class OwnDesk:
             session.reply(request.id, error_message(error))
         else:
             reason = request.reason or REASON_DEFAULT
-            again = Tree(request.of, TREE_TASKS_MAX)
+            again = _tree(request.of)
             self._then(
                 session,
                 request,
@@ -97,5 +97,11 @@ class OwnDesk:
         shown = []
         for task in tasks:
             full = self._broker.with_progress(task)
+            error = full.get("error")
+            full["error"] = {name: error[name] for name in ("code", "message") if name in error} if error else None
             shown.append({name: full.get(name) for name in SHOWN})
         session.reply(request.id, {"t": "owned", "tasks": shown})
+
+
+def _tree(task: str) -> Tree:
+    return Tree(task, TREE_TASKS_MAX, payloads=False)

@@ -54,17 +54,7 @@ def parse(body: Any, model: str, output_tokens_max: int) -> ChatCall:
     """
     body = fields.mapping(body)
     _check_common(body, model, _REFUSED)
-    request = ChatRequest(
-        messages=_messages(body.get("messages")),
-        max_tokens=_max_tokens(body, output_tokens_max),
-        sampling=_sampling(body),
-        temperature=fields.number(body, "temperature", 1.0, (0.0, TEMPERATURE_MAX)),
-        top_p=fields.number(body, "top_p", 1.0, (0.001, 1.0)),
-        seed=fields.seed(body.get("seed")),
-        stop=fields.stops(body.get("stop")),
-        schema=_schema(body.get("response_format")),
-    )
-    return _call(body, request)
+    return _call(body, _request(body, output_tokens_max, messages=_messages(body.get("messages"))))
 
 
 def parse_completion(body: Any, model: str, output_tokens_max: int) -> ChatCall:
@@ -87,9 +77,16 @@ def parse_completion(body: Any, model: str, output_tokens_max: int) -> ChatCall:
         prompt = prompt[0]
     if not isinstance(prompt, str) or not prompt:
         raise fields.wrong("prompt", "must be one text that is not empty; send several as several requests")
-    request = ChatRequest(
-        messages=(),
-        prompt=fields.text(prompt, "prompt"),
+    return _call(body, _request(body, output_tokens_max, prompt=fields.text(prompt, "prompt")))
+
+
+def _request(
+    body: dict[str, Any], output_tokens_max: int, *, messages: tuple[Any, ...] = (), prompt: str | None = None
+) -> ChatRequest:
+    """Read what a chat and a completion have in common."""
+    return ChatRequest(
+        messages=messages,
+        prompt=prompt,
         max_tokens=_max_tokens(body, output_tokens_max),
         sampling=_sampling(body),
         temperature=fields.number(body, "temperature", 1.0, (0.0, TEMPERATURE_MAX)),
@@ -98,7 +95,6 @@ def parse_completion(body: Any, model: str, output_tokens_max: int) -> ChatCall:
         stop=fields.stops(body.get("stop")),
         schema=_schema(body.get("response_format")),
     )
-    return _call(body, request)
 
 
 def _check_common(body: dict[str, Any], model: str, refused: tuple[str, ...]) -> None:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import shutil
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sutazai.errors import HostError, UnavailableError
@@ -15,11 +12,11 @@ from sutazai.llm import models
 from sutazai.llm.drivers import library
 from sutazai.llm.drivers.llamacpp import wait_without_spinning
 from sutazai.llm.drivers.protocol import BadRequestError
-from sutazai.paths import FleetPaths
 from sutazai.units import MIB
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from sutazai.llm.models import Model
 
@@ -30,7 +27,6 @@ TOKENS_MAX = 512
 #: Beginning and end of a text, added by the tokenizer.
 MARKS = 2
 SEQUENCES = 4
-ERRORS_ONLY = 1
 
 
 class Sentences:
@@ -65,9 +61,10 @@ class Sentences:
             import xllamacpp
         except ImportError as error:
             raise HostError(f"embeddings need the package xllamacpp ({error}); run: make run") from error
-        self._folder = _private_folder()
+        self._folder = library.private_folder("embed")
         try:
-            self._server = xllamacpp.Server(self._params(xllamacpp.CommonParams()))
+            params = library.hide(self._params(xllamacpp.CommonParams()), self._folder, self._key)
+            self._server = xllamacpp.Server(params)
         except (RuntimeError, ValueError) as error:
             self.close()
             raise HostError(
@@ -120,19 +117,4 @@ class Sentences:
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = self._threads
         params.n_gpu_layers = params.cache_ram_mib = 0
         params.fit_params = params.warmup = False
-        params.verbosity = ERRORS_ONLY
-        params.hostnames = [f"{self._folder}/{library.SOCKET}"]
-        params.api_keys = [self._key]
-        params.n_threads_http = 1
-        params.ui = params.endpoint_slots = params.endpoint_metrics = False
         return params
-
-
-def _private_folder() -> Path:
-    fleet = os.environ.get("SUTAZAI_FLEET")
-    if not fleet:
-        return Path(tempfile.mkdtemp(prefix="llm-"))
-    folder = FleetPaths.of(fleet).run / "embed"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(mode=0o700, parents=True)
-    return folder

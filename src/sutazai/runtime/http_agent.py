@@ -9,7 +9,6 @@ from __future__ import annotations
 import http.client
 import json
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
     from sutazai.runtime.context import Context
     from sutazai.wire.planfacts import AgentFacts
 
-#: What stands for an agent's code in the plan: this file can be read by every user that can run an instance.
-MODULE = Path(__file__)
 SERVER_WAIT_S = 60.0
 #: In the place of a method and a path: the input has them.
 ANY = "*"
@@ -143,9 +140,8 @@ class HttpSkill(Skill):
     def _method(self, data: dict[str, Any]) -> str:
         if self._call["method"] != ANY:
             return str(self._call["method"])
-        if (
-            method := _text(data.get("method", "GET"))
-        ) not in _METHODS:  # another agent's task was not checked by the gateway
+        method = _text(data.get("method", "GET"))
+        if method not in _METHODS:  # another agent's task was not checked by the gateway
             raise ServerRefusedError(f"{method[:_METHOD_CHARACTERS]!r} is none of {', '.join(sorted(_METHODS))}")
         return method
 

@@ -237,10 +237,17 @@ class Events:
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """Read a task and its descendants with their turns. Reply: list of JSON objects."""
+    """Read a task and its descendants with their turns. Reply: list of JSON objects.
+
+    Attributes:
+        task: identifier.
+        limit: most tasks.
+        payloads: whether inputs and results are wanted.
+    """
 
     task: str
     limit: int
+    payloads: bool = True
 
 
 @dataclass(frozen=True, slots=True)

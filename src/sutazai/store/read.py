@@ -97,12 +97,16 @@ def tree(txn: Txn, operation: Tree) -> list[dict[str, Any]]:
     found = []
     for (seq,) in txn.execute(_TREE, (operation.task, operation.limit)).fetchall():
         values = txn.execute(_FULL_BY_SEQ, (seq,)).fetchone()
-        task = _as_json(txn, values, payloads=txn.outcome.characters < RESULTS_BYTES_MAX - TASK_RESULT_BYTES_MAX)
+        task = _as_json(txn, values, payloads=_has_room(txn, operation))
         task["turns"] = _turns(txn, seq, task)
         found.append(task)
     if not found:
         raise NotFoundError(f"there is no task {operation.task!r}")
     return found
+
+
+def _has_room(txn: Txn, operation: Tree) -> bool:
+    return operation.payloads and txn.outcome.characters < RESULTS_BYTES_MAX - TASK_RESULT_BYTES_MAX
 
 
 def _turns(txn: Txn, seq: int, task: dict[str, Any]) -> list[dict[str, Any]]:

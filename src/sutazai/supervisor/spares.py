@@ -163,7 +163,7 @@ class Spares:
             request.reply(placed=False, more=False)
             return
         spare.state = "ready"
-        self._tools.reaper.watch(spare.pid, lambda _ended: self._on_exit(spare))
+        self._tools.reaper.watch(spare.pid, lambda _ended: self.end(spare))
         request.reply(placed=True, more=self._wanted(spare.worker) is not None)
 
     def _kinds(self, worker: str) -> dict[tuple[str, str], Agent]:
@@ -255,9 +255,6 @@ class Spares:
         for spare in list(self._spares.values()):
             if spare.worker == worker:
                 self.end(spare)
-
-    def _on_exit(self, spare: Spare) -> None:
-        self.end(spare)
 
     def _gone(self, spare: Spare) -> None:
         self._slots.give_back(spare.slot)

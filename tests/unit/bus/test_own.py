@@ -72,6 +72,18 @@ def test_cancelling_reaches_everything(rig: Rig) -> None:
     assert rig.status(turn["task"]["id"]) == "leased", "the turn that asked goes on"
 
 
+def test_an_error_is_shown_without_its_evidence(rig: Rig) -> None:
+    """Code and message, not the traceback, which may hold another agent's data."""
+    _, child_session, child = rig.child  # type: ignore[attr-defined]
+    held = {"task": child["task"]["id"], "fence": child["fence"]}
+    error = {"code": "bad", "message": "it failed", "retryable": False, "detail": {"traceback": "secret"}}
+    rig.say(child_session, {"t": "commit", "id": 1, **held, "outcome": "failed", "error": error})
+    rig.submit("a")
+    peer, session, turn = turn_of(rig, "a", "k-second")
+    tree = ask(peer, turn, session, rig, do="tree", of=rig.goal)["tasks"]  # type: ignore[attr-defined]
+    assert tree[1]["error"] == {"code": "bad", "message": "it failed"}
+
+
 def test_what_is_over_stays(rig: Rig) -> None:
     """A task that had succeeded before keeps its end."""
     _, child_session, child = rig.child  # type: ignore[attr-defined]

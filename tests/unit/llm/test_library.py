@@ -12,6 +12,7 @@ import pytest
 from sutazai.errors import UnavailableError
 from sutazai.llm.drivers import library
 from sutazai.llm.drivers.protocol import BadRequestError
+from sutazai.paths import FleetPaths
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,3 +79,17 @@ def test_nobody_listens(tmp_path: Path) -> None:
     """A socket that is not there is unavailable."""
     with pytest.raises(UnavailableError, match="does not answer"):
         library.post(tmp_path / "none", "secret", "/tokenize", {})
+
+
+def test_each_server_has_a_private_folder_that_a_stop_clears(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """All stand below the one that sutazaid removes; a new one is empty, its owner's only, and leaves the others."""
+    monkeypatch.setenv("SUTAZAI_FLEET", "f")
+    monkeypatch.setenv("SUTAZAI_RUN_ROOT", str(tmp_path))
+    chat = library.private_folder("chat")
+    (chat / "library.sock").touch()
+    embed = library.private_folder("embed")
+    assert {chat.parent, embed.parent} == {FleetPaths.of("f").run / "llm"}
+    assert [path.name for path in chat.iterdir()] == ["library.sock"]
+    assert library.private_folder("chat") == chat
+    assert list(chat.iterdir()) == []
+    assert {folder.stat().st_mode & 0o777 for folder in (chat, embed)} == {0o700}

@@ -1,23 +1,27 @@
-"""Why it exists: part of what llama.cpp can do (its tokenizer) it offers on its own HTTP socket only, not as a call.
+"""Why it exists: llama.cpp opens an HTTP server of its own, wanted or not; it is hidden, and asked, in one way.
 
-The socket is a unix socket in a private folder, behind a random key; see ``llamacpp``.
+It is put on a unix socket in a private folder, behind a random key, so that nothing but this process can reach a model
+around the queue. Part of what the library can do (its tokenizer) it offers there only, not as a call.
 """
 
 from __future__ import annotations
 
 import http.client
 import json
+import os
+import shutil
 import socket
-from typing import TYPE_CHECKING, Any
+import tempfile
+from pathlib import Path
+from typing import Any
 
 from sutazai.errors import UnavailableError
 from sutazai.llm.drivers.protocol import BadRequestError
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from sutazai.paths import FleetPaths
 
 TIMEOUT_S = 30.0
 SOCKET = "library.sock"
+ERRORS_ONLY = 1
 _OK, _CLIENT_FAULTS = 200, range(400, 500)
 
 
@@ -33,6 +37,31 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(self.timeout)
         self.sock.connect(str(self._path))
+
+
+def private_folder(part: str) -> Path:
+    """Make an empty folder for one server of the library: the fleet's, so that what was killed is cleared away.
+
+    Args:
+        part: which server; the folder of another one is not touched. ``sutazaid`` removes all when the fleet stops.
+    """
+    fleet = os.environ.get("SUTAZAI_FLEET")
+    if not fleet:
+        return Path(tempfile.mkdtemp(prefix="llm-"))
+    folder = FleetPaths.of(fleet).run / "llm" / part
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(mode=0o700, parents=True)
+    return folder
+
+
+def hide(params: Any, folder: Path, key: str) -> Any:
+    """Put a server onto the socket in its folder, behind a key, without pages, and let it print errors only."""
+    params.verbosity = ERRORS_ONLY
+    params.hostnames = [f"{folder}/{SOCKET}"]
+    params.api_keys = [key]
+    params.n_threads_http = 1
+    params.ui = params.endpoint_slots = params.endpoint_metrics = False
+    return params
 
 
 def post(path: Path, key: str, route: str, body: dict[str, Any]) -> dict[str, Any]:

@@ -1,16 +1,10 @@
-"""Why it exists: the default way to run a model on a plain CPU: llama.cpp inside this process, from a wheel.
-
-The library opens an HTTP server of its own whether wanted or not. It is put on a unix socket in a private folder,
-behind a random key, so that nothing but this process can reach the model around the queue.
-"""
+"""Why it exists: the default way to run a model on a plain CPU: llama.cpp inside this process, from a wheel."""
 
 from __future__ import annotations
 
 import os
 import secrets
 import shutil
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sutazai.errors import HostError, UnavailableError
@@ -18,14 +12,14 @@ from sutazai.llm import models
 from sutazai.llm.drivers import library
 from sutazai.llm.drivers.protocol import BadRequestError, ChatRequest, Emit, Finish, Loaded
 from sutazai.llm.gguf import Shape, read_shape
-from sutazai.paths import FleetPaths
 from sutazai.units import MIB
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from sutazai.llm.settings import Settings
 
 CLIENT_FAULT_STATUS_MAX = 499
-ERRORS_ONLY = 1
 BATCH_TOKENS = 512
 _WHOLE = ("top_k", "repeat_last_n")
 
@@ -51,9 +45,10 @@ class LlamaCppDriver:
             import xllamacpp
         except ImportError as error:
             raise HostError(f"the driver llamacpp needs the package xllamacpp ({error}); run: make run") from error
-        self._folder = _private_folder()
+        self._folder = library.private_folder("chat")
         try:
-            self._server = xllamacpp.Server(self._params(xllamacpp.CommonParams(), path))
+            params = library.hide(self._params(xllamacpp.CommonParams(), path), self._folder, self._key)
+            self._server = xllamacpp.Server(params)
         except (RuntimeError, ValueError) as error:
             self.close()
             repair = "" if models.is_local(self._settings.model) else "; delete it and fetch it again"
@@ -123,23 +118,7 @@ class LlamaCppDriver:
         params.cache_ram_mib = settings.prefix_cache_bytes // MIB
         params.n_gpu_layers = 0
         params.fit_params = False  # it would shorten the context in silence
-        params.verbosity = ERRORS_ONLY
-        params.hostnames = [f"{self._folder}/{library.SOCKET}"]
-        params.api_keys = [self._key]
-        params.n_threads_http = 1
-        params.ui = params.endpoint_slots = params.endpoint_metrics = False
         return params
-
-
-def _private_folder() -> Path:
-    """Make an empty folder for the library's own socket: the fleet's, so that the next server clears a killed one's."""
-    fleet = os.environ.get("SUTAZAI_FLEET")
-    if not fleet:
-        return Path(tempfile.mkdtemp(prefix="llm-"))
-    folder = FleetPaths.of(fleet).run / "llm"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(mode=0o700, parents=True)
-    return folder
 
 
 def wait_without_spinning() -> None:
