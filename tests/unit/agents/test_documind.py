@@ -13,6 +13,7 @@ import pytest
 
 from sutazai.agents.documind import reading, values
 from sutazai.agents.documind.agent import kind_of
+from sutazai.agents.documind.ocr import INSTALL
 from sutazai.runtime import Answer
 from sutazai.runtime.programs import find
 
@@ -237,7 +238,7 @@ def test_an_image_is_read_by_the_real_engine(broker: Broker) -> None:
     from PIL import Image, ImageDraw, ImageFont
 
     try:
-        find("tesseract", "")
+        find("tesseract", INSTALL)
     except Exception as error:  # noqa: BLE001 any reason is a reason to skip
         pytest.skip(str(error))
     image = Image.new("L", (900, 200), 255)
