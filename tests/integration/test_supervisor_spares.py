@@ -37,23 +37,23 @@ MEMORY = 64 << 20
 
 
 @pytest.fixture
-def own(tmp_path: Path) -> Iterator[OwnSutazaid]:
-    """A fleet of its own that is gone afterwards; skipped where nothing can be placed."""
-    fleet = OwnSutazaid(tmp_path)
-    if detect_groups(fleet.fleet, tmp_path).version == "none":
-        fleet.close()
-        pytest.skip("no cgroups can be made here: spares are not placed")
-    yield fleet
-    fleet.close()
-
-
-@pytest.fixture
 def code() -> Iterator[Path]:
     """A folder that every user can read."""
     folder = Path(tempfile.mkdtemp(prefix="sp"))
     folder.chmod(0o755)
     yield folder
     shutil.rmtree(folder)
+
+
+@pytest.fixture
+def own(tmp_path: Path, code: Path) -> Iterator[OwnSutazaid]:
+    """A fleet of its own that is gone before the code its instances import; skipped where nothing can be placed."""
+    fleet = OwnSutazaid(tmp_path)
+    if detect_groups(fleet.fleet, tmp_path).version == "none":
+        fleet.close()
+        pytest.skip("no cgroups can be made here: spares are not placed")
+    yield fleet
+    fleet.close()
 
 
 def agent(code: Path, name: str, pool: str = "agents", envelope: int = 8 << 20) -> Agent:
