@@ -27,7 +27,7 @@ from sutazai.errors import ConfigError, SutazaiError
 from sutazai.limits import HEARTBEAT_MS, LEASE_MS, REATTACH_GRACE_MS, STORE_BALLAST_BYTES
 from sutazai.paths import FleetPaths
 from sutazai.store.sqlite import SqliteStore
-from sutazai.wire.planfacts import load_agents
+from sutazai.wire.planfacts import agents_of, load_plan, planned_of
 
 _log = logging.getLogger("sutazai.bus")
 
@@ -66,7 +66,8 @@ def _boot() -> str:
 def _directory(plan: Path, *, is_open: bool) -> Directory:
     """Read the agents of the plan; without one an open broker knows every agent, another one none."""
     try:
-        return Directory(load_agents(plan))
+        read = load_plan(plan)
+        return Directory(agents_of(read, str(plan)), planned_of(read))
     except ConfigError as error:
         if not is_open:
             _log.warning("no agents are known: %s", error)

@@ -9,6 +9,8 @@ from sutazai.errors import NotFoundError
 from sutazai.limits import ATTEMPTS_MAX_DEFAULT, DEADLINE_MS_DEFAULT
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from sutazai.wire.planfacts import AgentFacts
 
 #: Instances of an agent that no plan describes.
@@ -20,10 +22,12 @@ class Directory:
 
     Args:
         agents: by name; None knows every agent (a broker on its own, for tests and benchmarks).
+        planned: names of agents that the plan counts and that this version does not run.
     """
 
-    def __init__(self, agents: dict[str, AgentFacts] | None) -> None:
+    def __init__(self, agents: dict[str, AgentFacts] | None, planned: Iterable[str] = ()) -> None:
         self.agents = agents
+        self._planned = frozenset(planned)
 
     def check(self, agent: str, skill: str) -> None:
         """See that a skill exists.
@@ -63,9 +67,11 @@ class Directory:
         return tuple((name, facts.state_keep_ms) for name, facts in agents.items() if facts.state_keep_ms)
 
     def unknown(self, agent: str) -> str:
-        """Say that there is no such agent, with near names; empty when there is, or nobody knows."""
+        """Say that there is no such agent, or only a planned one; empty when there is one, or nobody knows."""
         if self.agents is None or agent in self.agents:
             return ""
+        if agent in self._planned:
+            return f"{agent} is planned and not built in this version: it takes no tasks"
         return f"there is no agent {agent!r}{_near(agent, list(self.agents))}"
 
 

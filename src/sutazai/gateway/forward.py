@@ -100,9 +100,11 @@ class _Wire:
             (b"host", host.encode()),
             (b"connection", b"close"),
             (b"x-forwarded-for", client.encode()),
-            (b"x-forwarded-host", request.headers.get("host", "").encode()),
-            (b"x-forwarded-proto", request.url.scheme.encode()),
         ]
+        if "x-forwarded-host" not in request.headers:  # a proxy before us knows better
+            headers.append((b"x-forwarded-host", request.headers.get("host", "").encode()))
+        if "x-forwarded-proto" not in request.headers:
+            headers.append((b"x-forwarded-proto", request.url.scheme.encode()))
         if "content-length" not in request.headers and "transfer-encoding" in request.headers:
             headers.append((b"transfer-encoding", b"chunked"))
         raw = request.scope.get("raw_path") or request.scope["path"].encode()

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sutazai.bus.clock import BrokerClock
+from sutazai.bus.directory import Directory
 from sutazai.bus.group import Entry, GroupHooks, run_group
 from sutazai.bus.link import Link
 from sutazai.bus.statistics import Histogram, Meters
-from sutazai.errors import StorageFullError
+from sutazai.errors import NotFoundError, StorageFullError
 from sutazai.store import model
 from sutazai.store.protocol import ClockReading, DiskFullError
 from sutazai.store.sqlite import SqliteStore
@@ -20,6 +21,15 @@ from sutazai.testing.manual_clock import ManualClock
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+def test_an_agent_that_is_only_planned_is_named_so() -> None:
+    """Who asks it learns that it is not built, instead of looking for a mistake in the name."""
+    directory = Directory({}, ["later"])
+    with pytest.raises(NotFoundError, match="later is planned and not built in this version: it takes no tasks"):
+        directory.check("later", "run")
+    with pytest.raises(NotFoundError, match="there is no agent 'latr'"):
+        directory.check("latr", "run")
 
 
 @pytest.mark.parametrize(

@@ -220,6 +220,24 @@ def test_a_target_is_a_path(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
+@pytest.mark.parametrize(
+    ("head", "host", "scheme"),
+    [("", b"localhost", b"http"), ("X-Forwarded-Host: a.example\nX-Forwarded-Proto: https\n", b"a.example", b"https")],
+    ids=["asked directly", "behind a proxy"],
+)
+def test_who_was_asked_is_told_once(tmp_path: Path, head: str, host: bytes, scheme: bytes) -> None:
+    """A proxy before the gateway knows the name and the scheme that the client used; each is told once."""
+
+    async def run() -> None:
+        async with doors(tmp_path) as web:
+            await web.ask(f"GET /a HTTP/1.1\nHost: localhost\nConnection: close\n{head}\n")
+            lines = web.heard[0].lower().split(b"\r\n")
+            told = [line for line in lines if line.startswith((b"x-forwarded-host", b"x-forwarded-proto"))]
+            assert sorted(told) == [b"x-forwarded-host: " + host, b"x-forwarded-proto: " + scheme]
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize("method", ["HEAD", "GET"])
 def test_answers_without_a_body(tmp_path: Path, method: str) -> None:
     """HEAD and 304 have none, whatever length they tell; an interim answer is no answer."""
