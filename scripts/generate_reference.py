@@ -59,7 +59,7 @@ def _verb(title: str, verb: Any) -> list[str]:
 def licences_page() -> str:
     """List each pinned run-time dependency with its licence, as its own metadata states it."""
     rows = []
-    for group in ("base", "llm", "data", "ml", "documents", "development", "env-semgrep"):
+    for group in ("base", "llm", "data", "ml", "documents", "development", "postgres", "env-semgrep"):
         text = (ROOT / f"requirements/{group}.txt").read_text()
         names = re.findall(r"^([a-z0-9][a-z0-9._-]*)==", text, re.MULTILINE)
         told = {name: _licence(name, group.removeprefix("env-") if group.startswith("env-") else "") for name in names}
@@ -74,7 +74,8 @@ def licences_page() -> str:
         "",
         "The product is Apache-2.0 (see `LICENSE`). What it installs, with the licence each package states; all",
         "of them permit use beside Apache-2.0 code. semgrep's engine is LGPL: it is installed apart and unchanged,",
-        "and run as a program of its own. Written by `make docs`.",
+        "and run as a program of its own. psycopg is LGPL too: an optional library, used unchanged. Written by",
+        "`make docs`.",
         "",
         "| package | group | licence |",
         "| --- | --- | --- |",

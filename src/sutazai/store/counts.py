@@ -35,6 +35,7 @@ class Counts:
     def __init__(self) -> None:
         self.agents: dict[str, AgentCounts] = {}
         self.open = 0
+        self._seq = 0
         self._log: list[tuple[str, int, int]] = []
 
     def of(self, agent: str) -> AgentCounts:
@@ -76,8 +77,17 @@ class Counts:
             self._apply(agent, status, -(change - 1), -ready)
         self._log.clear()
 
-    def load(self, rows: list[tuple[str, int, int, int]]) -> None:
-        """Start from what the store holds: agent, status, number, of them ready."""
+    def take_seq(self) -> int:
+        """Give the next place in the order of acceptance. There is one writer, so no database is asked for it.
+
+        One that is not used in the end (a refused operation) is a gap, which is no harm.
+        """
+        self._seq += 1
+        return self._seq
+
+    def load(self, rows: list[tuple[str, int, int, int]], seq_newest: int) -> None:
+        """Start from what the store holds: agent, status, number, of them ready; and the newest task's place."""
+        self._seq = seq_newest
         self.agents.clear()
         self._log.clear()
         self.open = 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from sutazai.errors import StorageFullError
+from sutazai.errors import StorageFullError, SutazaiError
 
 if TYPE_CHECKING:
     from sutazai.store.counts import Counts
@@ -38,11 +38,11 @@ class StoreStatistics:
 
     Attributes:
         bytes: of the database.
-        wal_bytes: of the log in front of it.
+        wal_bytes: of the log in front of it; 0 where the server keeps it.
         commits: since it was opened.
         commit_ms_p50: of the last commits.
         commit_ms_p99: the same.
-        checkpoints: of the log, since it was opened.
+        checkpoints: of the log, since it was opened; 0 where the server makes them.
         full: the disk is full.
     """
 
@@ -59,6 +59,16 @@ class DiskFullError(StorageFullError):
     """A write of the group met a full disk: the whole group must be rolled back, then room given, then tried again."""
 
 
+class StoreLostError(SutazaiError):
+    """The database went away in the middle of a group, or gave it up.
+
+    The group is rolled back; unless its commit was asked: then ``recover`` finds out. Nobody may be answered before.
+    """
+
+    code = "store-lost"
+    retryable = True
+
+
 class Store(Protocol):
     """A store of tasks. One user at a time; ``commit`` may be called from another thread while nobody else calls."""
 
@@ -73,6 +83,7 @@ class Store(Protocol):
         Raises:
             RefusedError: it changes nothing; the group goes on.
             DiskFullError: the whole group must be rolled back.
+            StoreLostError: the group is over; see ``recover``.
         """
         ...
 
@@ -85,10 +96,24 @@ class Store(Protocol):
 
         Raises:
             DiskFullError: the group must be rolled back.
+            StoreLostError: whether it is durable is not known; see ``recover``.
         """
 
     def rollback(self) -> None:
         """Forget the group."""
+
+    def recover(self) -> bool:
+        """Reach the database again after a ``StoreLostError``; may take seconds, so not on a thread that others need.
+
+        Returns:
+            Whether the group whose commit was asked is in the database; False also when no commit was asked. When it is
+            not, the counts are those of the database again, and the group may be run anew.
+
+        Raises:
+            StoreLostError: it is still away: call again.
+            HostError: somebody else wrote in between: what this process remembers is worth nothing any more.
+        """
+        ...
 
     def relieve(self) -> bool:
         """Look after a full disk.

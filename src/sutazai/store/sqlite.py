@@ -13,56 +13,32 @@ import os
 import sqlite3
 import sys
 import time
-from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from sutazai.errors import HostError, InternalError, InvalidInputError, RefusedError, StorageFullError
+from sutazai.errors import HostError, InternalError
 from sutazai.limits import STORE_BALLAST_BYTES
-from sutazai.store import claim, commit, ending, model, read, submit
 from sutazai.store.ballast import Ballast
-from sutazai.store.counts import Counts
+from sutazai.store.driver import FULL_TEXT, SqlStore
 from sutazai.store.migrations import migrate
-from sutazai.store.protocol import ClockReading, DiskFullError, StoreStatistics
+from sutazai.store.protocol import DiskFullError
 from sutazai.store.queries import sql
-from sutazai.store.txn import Txn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
+
+    from sutazai.store import model
+    from sutazai.store.protocol import ClockReading, StoreStatistics
 
 #: The log is copied into the database when it has grown to this size: 1 to 2 ms of work.
 CHECKPOINT_BYTES = 16 * 1024 * 1024
-_COMMITS_MEASURED = 1_000
 _PAGE_BYTES = 4_096
 _MAX_FRAME_OFFSET = 16
 
-_WRITES: dict[type, Callable[[Txn, Any], Any]] = {
-    model.Submit: submit.submit,
-    model.Claim: claim.claim,
-    model.Commit: commit.commit,
-    model.Lose: ending.lose,
-    model.Progress: commit.progress,
-    model.Cancel: ending.cancel,
-    model.Expire: ending.expire,
-    model.Promote: ending.promote,
-    model.Purge: ending.purge,
-    model.PurgeStates: ending.purge_states,
-}
-_READS: dict[type, Callable[[Txn, Any], Any]] = {
-    model.Get: read.get,
-    model.Events: read.events,
-    model.Tree: read.tree,
-    model.List: read.list_tasks,
-    model.ReadState: read.read_state,
-}
 _FULL_CODES = {sqlite3.SQLITE_FULL}
-_FULL_TEXT = "the disk of the store is full: accepted tasks go on, new ones are refused; free some room"
-_COUNTS = sql("counts")
-_CLOCK_GET = sql("clock_get")
 _CLOCK_PUT = sql("clock_put")
 
 
-class SqliteStore:
+class SqliteStore(SqlStore):
     """A store in one SQLite file, or in memory.
 
     Args:
@@ -94,14 +70,11 @@ class SqliteStore:
         self._ballast.prepare()
         # The log can always be copied in the room that is set aside.
         self._log_bytes_max = min(CHECKPOINT_BYTES, ballast_bytes // 2) if ballast_bytes else CHECKPOINT_BYTES
-        self.counts = Counts()
-        self._changes = 0
-        self._commit_ms: deque[float] = deque(maxlen=_COMMITS_MEASURED)
-        self._commits = self._checkpoints = 0
-        self._recount()
+        self._changes = self._checkpoints = 0
+        super().__init__(self._connection)
 
-    def _recount(self) -> None:
-        self.counts.load(self._connection.execute(_COUNTS).fetchall())
+    def _is_full(self) -> bool:
+        return self._ballast.full
 
     def begin(self) -> None:
         """Start a group of operations."""
@@ -115,40 +88,20 @@ class SqliteStore:
             RefusedError: it changes nothing; the group goes on.
             DiskFullError: the whole group must be rolled back.
         """
-        txn = Txn(self._connection, self.counts, now_ms, wall_ms)
-        kind = type(operation)
         try:
-            if kind in _READS:
-                return self._apply_read(txn, operation)
-            if kind is model.Submit and self._ballast.full:
-                raise StorageFullError(_FULL_TEXT)
-            return self._apply_write(txn, operation)
+            return self._apply(operation, now_ms, wall_ms)
         except sqlite3.Error as error:
             raise self._explain(error) from error
 
-    @staticmethod
-    def _apply_read(txn: Txn, operation: model.Operation) -> model.Outcome:
-        try:
-            txn.outcome.reply = _READS[type(operation)](txn, operation)
-        except (OverflowError, ValueError, TypeError, KeyError, RecursionError) as error:
-            raise InvalidInputError(f"this cannot be read: {type(error).__name__}: {error}") from error
-        return txn.outcome
-
-    def _apply_write(self, txn: Txn, operation: model.Operation) -> model.Outcome:
+    def _savepoint(self) -> None:
         self._connection.execute("SAVEPOINT operation")
-        try:
-            txn.outcome.reply = _WRITES[type(operation)](txn, operation)
-        except (RefusedError, OverflowError, ValueError, TypeError, KeyError, RecursionError) as error:
-            self._connection.execute("ROLLBACK TO operation")
-            self.counts.undo()
-            self._connection.execute("RELEASE operation")
-            if isinstance(error, RefusedError):
-                raise
-            # One request that nobody foresaw must not take the whole group with it.
-            raise InvalidInputError(f"this cannot be done: {type(error).__name__}: {error}") from error
-        self.counts.keep()
+
+    def _undo(self) -> None:
+        self._connection.execute("ROLLBACK TO operation")
         self._connection.execute("RELEASE operation")
-        return txn.outcome
+
+    def _keep(self) -> None:
+        self._connection.execute("RELEASE operation")
 
     def wrote(self) -> bool:
         """Whether the group has changed anything, so that its commit must reach the disk."""
@@ -168,11 +121,10 @@ class SqliteStore:
             self._connection.execute(_CLOCK_PUT, values)
             started = time.perf_counter()
             self._connection.execute("COMMIT")
-            self._commit_ms.append((time.perf_counter() - started) * 1_000)
-            self._commits += 1
+            self._times.add(started)
         except sqlite3.Error as error:
             raise self._explain(error) from error
-        if self._path is not None and self._commits % 16 == 0 and self._wal_bytes_used() >= self._log_bytes_max:
+        if self._path is not None and self._times.count % 16 == 0 and self._wal_bytes_used() >= self._log_bytes_max:
             self.checkpoint()
 
     def checkpoint(self) -> None:
@@ -189,6 +141,14 @@ class SqliteStore:
             self._connection.execute("ROLLBACK")
         self._recount()
 
+    def recover(self) -> bool:
+        """See ``Store.recover``: a file does not go away.
+
+        Raises:
+            InternalError: always.
+        """
+        raise InternalError("a store in a file is never lost and found again")
+
     def relieve(self) -> bool:
         """Look after a full disk.
 
@@ -203,34 +163,10 @@ class SqliteStore:
         with contextlib.suppress(sqlite3.OperationalError):
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
-    def leases(self) -> list[model.Lease]:
-        """Turns that were running when the store was opened."""
-        rows = self._connection.execute(sql("leases")).fetchall()
-        return [model.Lease(name, agent, fence, ticket or "", pid or 0) for name, agent, fence, ticket, pid in rows]
-
-    def timers(self) -> tuple[int, int]:
-        """Earliest due time and earliest deadline, 0 for none."""
-        due = self._connection.execute(sql("due_next")).fetchone()[0]
-        deadline = self._connection.execute(sql("deadline_next")).fetchone()[0]
-        return due or 0, deadline or 0
-
-    def reading(self) -> ClockReading | None:
-        """The last reading of the clock; None in a new store."""
-        found = self._connection.execute(_CLOCK_GET).fetchone()
-        return None if found is None else ClockReading(*found)
-
     def statistics(self) -> StoreStatistics:
         """Sizes and times."""
-        times = sorted(self._commit_ms) or [0.0]
-        return StoreStatistics(
-            bytes=0 if self._path is None else _size(self._path),
-            wal_bytes=self._wal_bytes(),
-            commits=self._commits,
-            commit_ms_p50=round(times[len(times) // 2], 3),
-            commit_ms_p99=round(times[len(times) * 99 // 100], 3),
-            checkpoints=self._checkpoints,
-            full=self._ballast.full,
-        )
+        size_bytes = 0 if self._path is None else _size(self._path)
+        return self._statistics(size_bytes, self._wal_bytes(), self._checkpoints)
 
     def close(self) -> None:
         """Let go of it; a group that is open is forgotten."""
@@ -260,7 +196,7 @@ class SqliteStore:
         """Tell a full disk from a broken store."""
         code = getattr(error, "sqlite_errorcode", 0)
         if code in _FULL_CODES or (code & 0xFF == sqlite3.SQLITE_IOERR and self._is_tight()):
-            return DiskFullError(_FULL_TEXT)
+            return DiskFullError(FULL_TEXT)
         return InternalError(f"the store failed: {error} ({getattr(error, 'sqlite_errorname', '')})")
 
     def _is_tight(self) -> bool:

@@ -65,17 +65,17 @@ def insert(txn: Txn, task: NewTask, parent: Row | None) -> None:
         held = int(txn.execute(_SESSION_OPEN, (task.agent, task.session)).fetchone() is not None)
     due_ms = txn.now_ms + task.delay_ms if task.delay_ms > 0 else 0
     deadline_ms = txn.now_ms + task.delay_ms + task.deadline_ms
-    cursor = txn.execute(
+    seq = txn.counts.take_seq()
+    txn.execute(
         _INSERT,
         {
-            "id": task.id, "agent": task.agent, "skill": task.skill, "priority": task.priority,
+            "seq": seq, "id": task.id, "agent": task.agent, "skill": task.skill, "priority": task.priority,
             "order_key": txn.now_ms + task.priority * PRIORITY_AGING_MS, "session": task.session, "held": held,
             "due_ms": due_ms, "deadline_ms": deadline_ms, "wall_ms": txn.wall_ms,
             "parent": parent.seq if parent else None, "depth": parent.depth + 1 if parent else 0,
             "attempts_max": task.attempts_max, "idempotency_key": task.idempotency_key,
         },
     )  # fmt: skip
-    seq = cursor.lastrowid or 0
     txn.put_payload(seq, INPUT, task.input)
     txn.counts.move(task.agent, QUEUED, 1, int(not held and due_ms == 0))
     txn.event((seq, task.id, task.agent), 1, "queued", {})

@@ -24,9 +24,8 @@ from sutazai.store.model import (
 from sutazai.store.queries import sql
 
 if TYPE_CHECKING:
-    import sqlite3
-
     from sutazai.store.counts import Counts
+    from sutazai.store.driver import Connection
 
 INPUT, CARRY, RESULT = 0, 1, 2
 
@@ -85,17 +84,17 @@ class Txn:
     """One operation inside a transaction.
 
     Attributes:
-        connection: of the store.
+        execute: runs a named statement (``queries.sql``); its rows are read with ``fetchone`` and ``fetchall``.
         counts: numbers by agent.
         now_ms: the broker's clock.
         wall_ms: for people.
         outcome: what is answered and announced after the commit.
     """
 
-    __slots__ = ("connection", "counts", "execute", "now_ms", "outcome", "wall_ms")
+    __slots__ = ("counts", "execute", "now_ms", "outcome", "wall_ms")
 
-    def __init__(self, connection: sqlite3.Connection, counts: Counts, now_ms: int, wall_ms: int) -> None:
-        self.connection, self.counts, self.now_ms, self.wall_ms = connection, counts, now_ms, wall_ms
+    def __init__(self, connection: Connection, counts: Counts, now_ms: int, wall_ms: int) -> None:
+        self.counts, self.now_ms, self.wall_ms = counts, now_ms, wall_ms
         self.execute = connection.execute
         self.outcome = Outcome()
 

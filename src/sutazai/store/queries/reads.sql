@@ -43,18 +43,19 @@ FROM turns WHERE task = ? ORDER BY fence;
 
 -- name: list_newest
 -- Tasks, newest first, of any status.
-SELECT seq FROM tasks WHERE (:agent IS NULL OR agent = :agent) ORDER BY seq DESC LIMIT :limit;
+SELECT seq FROM tasks WHERE (CAST(:agent AS TEXT) IS NULL OR agent = :agent) ORDER BY seq DESC LIMIT :limit;
 
 -- name: list_open
 -- Tasks of one open status, newest first.
-SELECT seq FROM tasks WHERE status < 3 AND status = :status AND (:agent IS NULL OR agent = :agent)
+SELECT seq FROM tasks WHERE status < 3 AND status = :status AND (CAST(:agent AS TEXT) IS NULL OR agent = :agent)
 ORDER BY seq DESC LIMIT :limit;
 
 -- name: list_succeeded
 -- Tasks that succeeded, newest first.
-SELECT seq FROM tasks WHERE status = 3 AND (:agent IS NULL OR agent = :agent) ORDER BY seq DESC LIMIT :limit;
+SELECT seq FROM tasks WHERE status = 3 AND (CAST(:agent AS TEXT) IS NULL OR agent = :agent)
+ORDER BY seq DESC LIMIT :limit;
 
 -- name: list_unsuccessful
 -- Tasks of one terminal status other than success, newest first: dead letters among them.
-SELECT seq FROM tasks WHERE status > 3 AND status = :status AND (:agent IS NULL OR agent = :agent)
+SELECT seq FROM tasks WHERE status > 3 AND status = :status AND (CAST(:agent AS TEXT) IS NULL OR agent = :agent)
 ORDER BY seq DESC LIMIT :limit;

@@ -11,7 +11,7 @@ SELECT version FROM states WHERE agent = ? AND session = ?;
 INSERT INTO states (agent, session, version, data, updated_wall_ms, used_ms)
 VALUES (:agent, :session, 1, :data, :wall_ms, :now_ms)
 ON CONFLICT (agent, session)
-DO UPDATE SET version = version + 1, data = excluded.data, updated_wall_ms = :wall_ms, used_ms = :now_ms;
+DO UPDATE SET version = states.version + 1, data = excluded.data, updated_wall_ms = :wall_ms, used_ms = :now_ms;
 
 -- name: state_used
 -- A task of the session has ended: its state is kept from now on.

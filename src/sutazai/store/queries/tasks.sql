@@ -1,9 +1,13 @@
 -- name: task_insert
 -- Take a task. A child carries its parent's seq and one more of depth.
-INSERT INTO tasks (id, agent, skill, status, priority, order_key, session, held, due_ms, deadline_ms, created_wall_ms,
-                   parent, depth, attempts_max, idempotency_key, events)
-VALUES (:id, :agent, :skill, 0, :priority, :order_key, :session, :held, :due_ms, :deadline_ms, :wall_ms,
+INSERT INTO tasks (seq, id, agent, skill, status, priority, order_key, session, held, due_ms, deadline_ms,
+                   created_wall_ms, parent, depth, attempts_max, idempotency_key, events)
+VALUES (:seq, :id, :agent, :skill, 0, :priority, :order_key, :session, :held, :due_ms, :deadline_ms, :wall_ms,
         :parent, :depth, :attempts_max, :idempotency_key, 1);
+
+-- name: seq_newest
+-- The place of the task that was taken last; 0 in an empty store.
+SELECT COALESCE(MAX(seq), 0) FROM tasks;
 
 -- name: task_by_id
 -- All facts of a task that an operation decides on.

@@ -22,8 +22,8 @@ SELECT id, agent, fence, ticket, pid FROM tasks WHERE status = 1 AND deadline_ms
 
 -- name: counts
 -- Tasks by agent and status, and how many of the queued may be claimed now.
-SELECT agent, status, COUNT(*), SUM(status = 0 AND held = 0 AND due_ms = 0) FROM tasks
-WHERE status < 3 OR status = 5 GROUP BY agent, status;
+SELECT agent, status, COUNT(*), SUM(CASE WHEN status = 0 AND held = 0 AND due_ms = 0 THEN 1 ELSE 0 END)
+FROM tasks WHERE status < 3 OR status = 5 GROUP BY agent, status;
 
 -- name: bytes_used
 -- Size of what the database holds, without its free pages.
@@ -43,7 +43,7 @@ DELETE FROM tasks WHERE seq = ?;
 
 -- name: purge_payloads
 -- Forget its payloads.
-DELETE FROM payloads WHERE key BETWEEN ?1 * 4 AND ?1 * 4 + 3;
+DELETE FROM payloads WHERE key BETWEEN CAST(?1 AS BIGINT) * 4 AND CAST(?1 AS BIGINT) * 4 + 3;
 
 -- name: purge_turns
 -- Forget its turns.
@@ -59,4 +59,6 @@ SELECT broker_ms, monotonic_ms, wall_ms, boot FROM clock WHERE id = 1;
 
 -- name: clock_put
 -- Keep a reading; part of every transaction that writes.
-INSERT OR REPLACE INTO clock (id, broker_ms, monotonic_ms, wall_ms, boot) VALUES (1, ?, ?, ?, ?);
+INSERT INTO clock (id, broker_ms, monotonic_ms, wall_ms, boot) VALUES (1, ?, ?, ?, ?)
+ON CONFLICT (id) DO UPDATE SET broker_ms = excluded.broker_ms, monotonic_ms = excluded.monotonic_ms,
+                               wall_ms = excluded.wall_ms, boot = excluded.boot;

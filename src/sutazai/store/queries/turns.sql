@@ -18,7 +18,7 @@ SELECT data FROM payloads WHERE key = ?;
 
 -- name: payload_put
 -- Store one of them.
-INSERT OR REPLACE INTO payloads (key, data) VALUES (?, ?);
+INSERT INTO payloads (key, data) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET data = excluded.data;
 
 -- name: payload_delete
 -- Drop one of them.
@@ -47,7 +47,7 @@ WHERE seq = :seq AND status = 1;
 
 -- name: children_await
 -- Mark open children whose end the parent waits for; they need not live longer than it.
-UPDATE tasks SET awaited = 1, deadline_ms = MIN(deadline_ms, :deadline_ms)
+UPDATE tasks SET awaited = 1, deadline_ms = CASE WHEN deadline_ms > :deadline_ms THEN :deadline_ms ELSE deadline_ms END
 WHERE parent = :parent AND status < 3 AND id IN (SELECT value FROM json_each(:ids))
 RETURNING deadline_ms;
 
