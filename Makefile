@@ -15,8 +15,13 @@ run: setup ## set up, bring the fleet up, run the demonstration on it, leave it 
 down: ## stop the fleet; leaves no process, cgroup or socket
 	@if [ -x $(BIN)/sutazai ]; then $(BIN)/sutazai down --fleet $(NAME); else echo "nothing was set up here"; fi
 
-test: setup-dev ## set up and pass all tests
+test: setup-dev ## set up and pass all tests: the unit tests on all cores, then those that start processes, one by one
+ifdef ARGS
 	@$(BIN)/python -m pytest $(ARGS)
+else
+	@$(BIN)/python -m pytest -n auto --dist loadfile tests/unit
+	@$(BIN)/python -m pytest --ignore tests/unit
+endif
 
 test-vm: setup-dev ## run a fleet on a host of its own: systemd, cgroup v2, 12 cores, a reboot, a power cut
 	@SUTAZAI_VM=1 $(BIN)/python -m pytest -s tests/vm $(ARGS)

@@ -119,7 +119,7 @@ class Check:
     """How a service is asked whether it is ready, or whether it still lives.
 
     Attributes:
-        kind: ``none``, ``tcp``, ``http``, ``unix``, ``exit``, ``notify``.
+        kind: ``none``, ``tcp``, ``http``, ``unix``, ``postgres``, ``redis``, ``amqp``, ``exit``, ``notify``.
         port: the port before the offset, 0 where there is none.
         path: HTTP path or unix socket path.
         timeout_ms: of all tries (ready) or of one (probe).
@@ -128,7 +128,7 @@ class Check:
         place: in the file.
     """
 
-    kind: Literal["none", "tcp", "http", "unix", "exit", "notify"] = "none"
+    kind: Literal["none", "tcp", "http", "unix", "postgres", "redis", "amqp", "exit", "notify"] = "none"
     port: int = 0
     path: str = ""
     timeout_ms: int = 30_000

@@ -19,8 +19,10 @@ PIDS_DEFAULT = 256
 PIDS_MAX = 1_000_000
 CPU_WEIGHT_MAX = 10_000
 UNKNOWN_PORT = -1  # it was wrong, and that has been said
-READY_KINDS = ("http", "tcp", "unix", "exit", "notify", "none")
-PROBE_KINDS = ("http", "tcp", "unix", "none")
+#: Kinds of a check that ask a port.
+PORT_KINDS = ("http", "tcp", "postgres", "redis", "amqp")
+READY_KINDS = (*PORT_KINDS, "unix", "exit", "notify", "none")
+PROBE_KINDS = (*PORT_KINDS, "unix", "none")
 STATUSES = ("built", "planned")
 #: Our own processes that can be a service of the manifest; ``sutazai.plan`` knows their ports.
 PROVIDERS = ("gateway", "control", "llm", "broker")
@@ -245,12 +247,12 @@ def _check_port(section: Section, ports: tuple[ServicePort, ...]) -> int:
 
 
 def _checked(section: Section, key: str, kind: str, check: Check, port: int, path: str) -> Check:
-    if kind in {"tcp", "http"} and not port:
+    if kind in PORT_KINDS and not port:
         section.add(key, f"{kind} needs a port", "write port: 10600 in the service")
         kind = "none"
     return Check(
         kind=kind,  # type: ignore[arg-type]  # out of the kinds of the caller
-        port=port if kind in {"tcp", "http"} and port != UNKNOWN_PORT else 0,
+        port=port if kind in PORT_KINDS and port != UNKNOWN_PORT else 0,
         path=path,
         timeout_ms=check.timeout_ms,
         interval_ms=check.interval_ms,

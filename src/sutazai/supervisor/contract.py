@@ -76,7 +76,8 @@ class Ready:
 
     Attributes:
         kind: ``none`` (at once), ``tcp`` (a connection is taken), ``http`` (status 2xx), ``unix`` (a connection to a
-            unix socket is taken), ``notify`` (the process says so on ``sutazaid``'s socket), ``exit`` (it ends with 0:
+            unix socket is taken), ``postgres``, ``redis``, ``amqp`` (the server's protocol says that it
+            serves), ``notify`` (the process says so on ``sutazaid``'s socket), ``exit`` (it ends with 0:
             a job).
         host: for tcp and http.
         port: for tcp and http.
@@ -85,7 +86,7 @@ class Ready:
         interval_ms: between tries.
     """
 
-    kind: Literal["none", "tcp", "http", "unix", "notify", "exit"] = "none"
+    kind: Literal["none", "tcp", "http", "unix", "postgres", "redis", "amqp", "notify", "exit"] = "none"
     host: str = "127.0.0.1"
     port: int = 0
     path: str = ""
@@ -98,7 +99,7 @@ class Probe:
     """A liveness check while a process runs; ``fail_after`` failures in a row raise ``Unhealthy``.
 
     Attributes:
-        kind: as ``Ready.kind``, only ``http``, ``tcp`` or ``unix``; ``none`` switches it off.
+        kind: as ``Ready.kind``, but neither ``notify`` nor ``exit``; ``none`` switches it off.
         host: for tcp and http.
         port: for tcp and http.
         path: HTTP path or unix socket path.
@@ -108,7 +109,7 @@ class Probe:
         restart: whether ``Unhealthy`` also restarts the process.
     """
 
-    kind: Literal["none", "tcp", "http", "unix"] = "none"
+    kind: Literal["none", "tcp", "http", "unix", "postgres", "redis", "amqp"] = "none"
     host: str = "127.0.0.1"
     port: int = 0
     path: str = ""

@@ -1,7 +1,7 @@
 """Why it exists: whether a process can be used is asked from outside, without ever blocking the loop.
 
-One check connects, perhaps sends one HTTP request, and reports what it saw: the status code, the latency, or why not.
-Readiness gates and liveness checks are both made of it.
+One check connects, perhaps sends one request (HTTP, or the first words of a dialect), and reports what it saw: the
+status code, the latency, or why not. Readiness gates and liveness checks are both made of it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from sutazai.supervisor.dialects import DIALECTS
 from sutazai.supervisor.loop import READ, WRITE, Loop, Timer
 
 if TYPE_CHECKING:
@@ -27,9 +28,9 @@ class Target:
     """What to check.
 
     Attributes:
-        kind: ``http``, ``tcp`` or ``unix``.
-        host: for tcp and http.
-        port: for tcp and http.
+        kind: ``http``, ``tcp``, ``unix``, or a dialect: ``postgres``, ``redis``, ``amqp``.
+        host: for all but unix.
+        port: for all but unix.
         path: HTTP path, or the path of a unix socket.
         timeout_ms: of the whole check.
     """
@@ -92,19 +93,24 @@ class Check:
     def _on_connected(self, _events: int) -> None:
         if failure := self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             self._fail(_words(failure))
-        elif self._target.kind != "http":
-            self._finish(Outcome(ok=True, status=0, latency_ms=self._latency_ms(), text="connected"))
-        else:
+        elif self._target.kind == "http":
             request = (
                 f"GET {self._target.path or '/'} HTTP/1.1\r\nHost: {self._target.host}:{self._target.port}\r\n"
                 "User-Agent: sutazaid\r\nAccept: */*\r\nConnection: close\r\n\r\n"
             )
-            try:
-                self._socket.send(request.encode())
-            except OSError as error:
-                self._fail(_words(error.errno or errno.EIO))
-                return
-            self._loop.watch(self._socket.fileno(), READ, self._on_answer)
+            self._ask(request.encode())
+        elif self._target.kind in DIALECTS:
+            self._ask(DIALECTS[self._target.kind].hello)
+        else:
+            self._finish(Outcome(ok=True, status=0, latency_ms=self._latency_ms(), text="connected"))
+
+    def _ask(self, request: bytes) -> None:
+        try:
+            self._socket.send(request)
+        except OSError as error:
+            self._fail(_words(error.errno or errno.EIO))
+            return
+        self._loop.watch(self._socket.fileno(), READ, self._on_answer)
 
     def _on_answer(self, _events: int) -> None:
         try:
@@ -115,6 +121,9 @@ class Check:
             self._fail(_words(error.errno or errno.EIO))
             return
         self._answer += data
+        if self._target.kind in DIALECTS:
+            self._judge(ended=not data)
+            return
         if data and b"\r\n" not in self._answer and len(self._answer) < STATUS_LINE_BYTES_MAX:
             return
         parts = self._answer.split(b"\r\n", 1)[0].split(None, 2)
@@ -131,6 +140,17 @@ class Check:
                 text=f"HTTP {status} from {self._target.path or '/'} in {latency_ms} ms",
             )
         )
+
+    def _judge(self, *, ended: bool) -> None:
+        verdict = DIALECTS[self._target.kind].judge(self._answer)
+        if verdict is not None and verdict.ok:
+            self._finish(Outcome(ok=True, status=0, latency_ms=self._latency_ms(), text=verdict.text))
+        elif verdict is not None:
+            self._fail(verdict.text)
+        elif ended:
+            self._fail("closed in the middle of an answer" if self._answer else "closed without an answer")
+        elif len(self._answer) >= STATUS_LINE_BYTES_MAX:
+            self._fail("the answer is too long")
 
     def _on_timeout(self) -> None:
         self._fail(f"no answer in {self._target.timeout_ms} ms")

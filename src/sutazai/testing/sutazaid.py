@@ -238,6 +238,10 @@ class OwnSutazaid:
         own = [self.guard_pid()]
         with contextlib.suppress(OSError, ConnectionError, TimeoutError, KeyError):
             own.append(self.sutazaid_pid())
+        with contextlib.suppress(OSError, ConnectionError, TimeoutError, KeyError):
+            for pid in [instance["pid"] for instance in self.status()["instances"]]:
+                if pid > 0 and procfs.identity(pid) is not None:  # a stop would wait its whole grace for it
+                    os.kill(pid, signal.SIGKILL)
         with contextlib.suppress(OSError, ConnectionError, TimeoutError):
             self.stop()
         for pid in own:

@@ -116,3 +116,49 @@ def test_a_cancelled_check_says_nothing(loop: Loop) -> None:
     loop.after(30, lambda: loop.stop(0))
     loop.run()
     assert seen == []
+
+
+def dialect(kind: str, port: int) -> Target:
+    """A check by a server's own protocol."""
+    return Target(kind, "127.0.0.1", port, "", 60_000)
+
+
+def refusal(code: bytes, text: bytes) -> bytes:
+    """An error of PostgreSQL before a session begins."""
+    fields = b"SFATAL\0VFATAL\0C" + code + b"\0M" + text + b"\0\0"
+    return b"E" + (4 + len(fields)).to_bytes(4, "big") + fields
+
+
+START = b"\x01\x00\x00\x00\x00\x01\x00\x00\x0a\x00\x0a\x00\x09"
+
+
+@pytest.mark.parametrize(
+    ("kind", "parts", "ok", "text"),
+    [
+        ("redis", [b"+PONG\r\n"], True, "PONG"),
+        ("redis", [b"+PO", b"NG\r\n"], True, "PONG"),
+        ("redis", [b"-NOAUTH Authentication required.\r\n"], True, "asks for a password"),
+        ("redis", [b"-LOADING Redis is loading the dataset in memory\r\n"], False, "LOADING Redis is loading"),
+        ("redis", [b"HTTP/1.1 400 Bad Request\r\n"], False, "not Redis' protocol"),
+        ("redis", [b"+PO"], False, "closed in the middle of an answer"),
+        ("postgres", [b"R\0\0\0\x17\0\0\0\x0aSCRAM-SHA-256\0\0"], True, "asks for authentication"),
+        ("postgres", [b"R", b"\0\0\0\x17\0\0\0\x0a"], True, "asks for authentication"),
+        ("postgres", [refusal(b"57P03", b"the database system is starting up")], False, "system is starting up"),
+        ("postgres", [refusal(b"28000", b"no pg_hba.conf entry")], True, "no pg_hba.conf entry"),
+        ("postgres", [refusal(b"53300", b"too many clients")[:9]], False, "closed in the middle of an answer"),
+        ("postgres", [b"HTTP/1.1 400"], False, "not PostgreSQL's protocol"),
+        ("amqp", [START], True, "starts a connection"),
+        ("amqp", [START[:4], START[4:]], True, "starts a connection"),
+        ("amqp", [b"AMQP\0\0\x09\0"], False, "another version of AMQP"),
+        ("amqp", [b"\x01\x00\x00\x00\x00\x01\x00\x00\x0a\x00\x32"], False, "does not start a connection"),
+        ("amqp", [b"+PONG\r\n"], False, "not AMQP"),
+        ("amqp", [], False, "closed without an answer"),
+    ],
+)
+def test_a_servers_own_protocol_says_whether_it_serves(
+    loop: Loop, kind: str, parts: list[bytes], *, ok: bool, text: str
+) -> None:
+    """One that takes connections and still reads its data is not ready; one that wants a password is."""
+    outcome = check(loop, dialect(kind, answer(b"", *parts)))
+    assert outcome.ok is ok
+    assert text in outcome.text
