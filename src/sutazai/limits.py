@@ -95,6 +95,8 @@ TICK_MS = 1_000
 STOP_GRACE_MS_DEFAULT = 5_000
 UNIX_PATH_BYTES_MAX = 107
 INSTANCE_UIDS_MAX = 128
+HOSTING_UIDS_MAX = 16
+WORKER_IDLE_MS_DEFAULT = 60_000  # a worker that hosts instances and has none is stopped then
 
 
 def _check() -> None:

@@ -57,7 +57,9 @@ def run(
     second: restart loops, work bound to full cores while others idle, programs outside of every fleet that take much,
     strangers on ports of the registry.
     """
-    checks: list[Callable[[], list[Finding]]] = [_cgroups, _user, _cores, _memory, _disk, _models, _fleets, _live]
+    checks: list[Callable[[], list[Finding]]] = [
+        _cgroups, _user, _cores, _memory, _disk, _models, _languages, _fleets, _live,
+    ]  # fmt: skip
     findings = [finding for check in checks for finding in check()]
     if manifest is not None:
         findings += _manifest(manifest)
@@ -144,6 +146,19 @@ def _models() -> list[Finding]:
     if not files:
         return [Finding("model", "ok", f"none in {folder} yet", "`sutazai up` fetches the manifest's model")]
     return [Finding("model", "ok", f"{path.name}, {format_bytes(path.stat().st_size)}") for path in files]
+
+
+def _languages() -> list[Finding]:
+    from sutazai.host.languages import LANGUAGES
+
+    found = []
+    for language in LANGUAGES.values():
+        program, why = language.find()
+        if program:
+            found.append(Finding(language.name, "ok", f"{program}: agents of this language can run"))
+        else:
+            found.append(Finding(language.name, "ok", f"{why}: agents of this language cannot run", language.hint))
+    return found
 
 
 def _fleets() -> list[Finding]:

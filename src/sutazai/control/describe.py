@@ -1,7 +1,7 @@
 """Why it exists: the plan holds each skill's schema, and only the agent's own code knows it, in a process of its own.
 
-Agent code is imported in a subprocess, never here. Importing scientific libraries takes seconds, so what was found is
-kept in the fleet's state folder under a digest of the agent's files and of the runtime.
+Agent code is imported in a subprocess of its language, never here. Importing scientific libraries takes seconds, so
+what was found is kept in the fleet's state folder under a digest of the agent's files and of the runtime.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import sutazai
 from sutazai.errors import ConfigError
+from sutazai.host.languages import LANGUAGES
+from sutazai.spec import HOME_RUNTIME
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,7 +61,12 @@ def describe(agents: Sequence[Agent], state_dir: Path | None) -> tuple[dict[str,
 
 def _groups(agents: Sequence[Agent]) -> list[list[Agent]]:
     """Put agents of one family together, so that their libraries are imported once; a group for each process."""
-    ordered = sorted(agents, key=lambda agent: agent.family)
+    apart = [[agent for agent in agents if agent.runtime == name] for name in LANGUAGES]
+    ordered = sorted((agent for agent in agents if agent.runtime == HOME_RUNTIME), key=lambda agent: agent.family)
+    return [*_halves(ordered), *apart]
+
+
+def _halves(ordered: list[Agent]) -> list[list[Agent]]:
     if len(ordered) < PARALLEL_MAX * 2:
         return [ordered]
     families = sorted({agent.family for agent in ordered})
@@ -74,7 +82,7 @@ def _groups(agents: Sequence[Agent]) -> list[list[Agent]]:
 def _describe_group(agents: list[Agent]) -> tuple[dict[str, Skills], list[ConfigError]]:
     """Describe several agents in one process; when that fails, each alone, so that the culprit is named."""
     try:
-        answers = _run([agent.module for agent in agents])
+        answers = _run(_command(agents[0].runtime, [agent.module for agent in agents]), len(agents))
     except _DescribeError as error:
         if len(agents) == 1:
             return {}, [_mistake(agents[0], str(error))]
@@ -98,8 +106,17 @@ class _DescribeError(Exception):
     """The subprocess did not describe what it was asked for."""
 
 
-def _run(modules: list[str]) -> list[dict[str, Any]]:
-    command = [sys.executable, "-m", "sutazai.runtime.describe", *modules]
+def _command(runtime: str, modules: list[str]) -> list[str]:
+    if runtime == HOME_RUNTIME:
+        return [sys.executable, "-m", "sutazai.runtime.describe", *modules]
+    language = LANGUAGES[runtime]
+    program, why = language.find()
+    if not program:
+        raise _DescribeError(f"{why}; {language.hint}")
+    return [program, *language.describe, *modules]
+
+
+def _run(command: list[str], count: int) -> list[dict[str, Any]]:
     env = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     try:
         done = subprocess.run(
@@ -115,8 +132,8 @@ def _run(modules: list[str]) -> list[dict[str, Any]]:
     except (ValueError, IndexError) as error:
         raise _DescribeError("it printed something else than its skills while being imported") from error
     answers: list[dict[str, Any]] = data if isinstance(data, list) else [data]
-    if len(answers) != len(modules):
-        raise _DescribeError(f"{len(answers)} of {len(modules)} modules were described")
+    if len(answers) != count:
+        raise _DescribeError(f"{len(answers)} of {count} modules were described")
     return answers
 
 
@@ -124,9 +141,9 @@ def _problem(agent: Agent, answer: dict[str, Any]) -> str:
     if answer.get("error"):
         return str(answer["error"])
     if answer.get("name") != agent.name:
-        return f'its code says Agent("{answer.get("name")}")'
+        return f'its code calls itself Agent("{answer.get("name")}")'
     if not answer.get("skills"):
-        return "it has no skill: decorate a function with @agent.skill"
+        return "it has no skill" + (": decorate a function with @agent.skill" if agent.runtime == HOME_RUNTIME else "")
     return ""
 
 
@@ -136,16 +153,29 @@ def _mistake(agent: Agent, problem: str) -> ConfigError:
         path=agent.place.path,
         line=agent.place.line,
         column=agent.place.column,
-        hint=f"run: {sys.executable} -m sutazai.runtime.describe {agent.module}",
+        hint=_hint(agent),
     )
+
+
+def _hint(agent: Agent) -> str:
+    try:
+        return f"run: {shlex.join(_command(agent.runtime, [agent.module]))}"
+    except _DescribeError:
+        return LANGUAGES[agent.runtime].hint
 
 
 def _digest(agent: Agent) -> str:
     """Digest what an agent's description depends on: its own sources, the runtime, the interpreter."""
     digest = hashlib.sha256(f"{sutazai.__version__} {sys.version} {agent.name}".encode())
     module = Path(agent.module)
-    own = sorted(module.rglob("*.py")) if module.is_dir() else [module]
-    runtime = sorted((Path(sutazai.__file__).parent / "runtime").glob("*.py"))
+    if agent.runtime == HOME_RUNTIME:
+        own = sorted(module.rglob("*.py")) if module.is_dir() else [module]
+        runtime = sorted((Path(sutazai.__file__).parent / "runtime").glob("*.py"))
+    else:
+        language = LANGUAGES[agent.runtime]
+        beside = module.parent.rglob("*") if agent.origin != "file" else [module]
+        own = sorted(path for path in beside if path.suffix in language.suffixes)
+        runtime = language.sources()
     for path in [*own[:SOURCES_MAX], *runtime]:
         digest.update(f"\0{path}\0".encode())
         digest.update(path.read_bytes())

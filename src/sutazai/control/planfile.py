@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import sutazai
 from sutazai.errors import ConfigError
-from sutazai.limits import INSTANCE_UIDS_MAX, LOG_BYTES_MAX_DEFAULT
+from sutazai.host.languages import LANGUAGES, unreadable
+from sutazai.limits import HOSTING_UIDS_MAX, INSTANCE_UIDS_MAX, LOG_BYTES_MAX_DEFAULT
 from sutazai.paths import FleetPaths, models_dir
 from sutazai.plan import platform
 from sutazai.spec.service import PLACEHOLDER
@@ -99,7 +100,7 @@ def build(sources: Sources) -> tuple[PlanFile, list[ConfigError]]:
         pools=[_pool(row) for row in plan.pools],
         stages=[stage.name for stage in plan.stages],
         processes=processes,
-        workers=[_worker(row) for row in plan.processes if _is_worker(row)],
+        workers=_workers(sources, mistakes),
         agents=[_agent(row, sources) for row in plan.agents if not row.planned],
         planned=_planned(sources),
         instance_uid_first=uid_first(plan.fleet) if os.geteuid() == 0 else 0,
@@ -149,8 +150,63 @@ def _limits(row: planner.ProcessRow) -> Limits:
     return Limits(row.memory_bytes, row.cpu_quota_cores, row.cpu_weight, row.cpuset, row.pids_max)
 
 
+def _workers(sources: Sources, mistakes: list[ConfigError]) -> list[Worker]:
+    rows = [row for row in sources.plan.processes if _is_worker(row)]
+    hosting = [row for row in rows if row.on_demand]
+    found = [_worker(row) for row in rows if not row.on_demand]
+    for runtime in dict.fromkeys(row.family for row in hosting):
+        mine = [row for row in hosting if row.family == runtime]
+        found += _hosting(runtime, mine, hosting.index(mine[0]), sources, mistakes)
+    return found
+
+
 def _worker(row: planner.ProcessRow) -> Worker:
     return Worker(row.name, row.family, row.pool, _limits(row), row.envelope_bytes, list(row.preload))
+
+
+def _hosting(
+    runtime: str, rows: list[planner.ProcessRow], first: int, sources: Sources, mistakes: list[ConfigError]
+) -> list[Worker]:
+    """Describe workers that hold instances inside themselves, each with a user of its own where that can read them."""
+    pool = sources.manifest.runtime_pools[runtime]
+    place = {"path": pool.place.path or sources.plan.manifest, "line": pool.place.line, "column": pool.place.column}
+    language = LANGUAGES.get(runtime)
+    if language is None:
+        hint = f"remove it, or write status: planned; there are {', '.join(LANGUAGES)}"
+        mistakes.append(ConfigError(f"the runtime {runtime} is not in this version", **place, hint=hint))  # type: ignore[arg-type]
+        return []
+    program, why = language.find()
+    if not program:
+        mistakes.append(ConfigError(f"workers of {runtime} cannot run: {why}", **place, hint=language.hint))  # type: ignore[arg-type]
+        return []
+    agents = [each for each in sources.manifest.agents.values() if each.runtime == runtime and not each.planned]
+    modules = [Path(each.module) for each in agents]
+    blocked = unreadable([Path(program), language.folder, *modules]) if os.geteuid() == 0 else ""
+    own_uid = os.geteuid() == 0 and not blocked
+    env = {"SUTAZAI_SOCKET": str(sources.paths.supervisor_socket), "SUTAZAI_BROKER": str(sources.paths.broker_socket)}
+    if sources.plan.llm is not None:
+        env |= _environment("zygote", sources)
+    return [
+        Worker(
+            name=row.name,
+            family=runtime,
+            pool=row.pool,
+            limits=_limits(row),
+            envelope_bytes=row.envelope_bytes,
+            argv=[program, *language.worker],
+            env=env,
+            uid=hosting_uid(sources.plan.fleet, first + index) if own_uid else -1,
+            unreadable=blocked,
+            idle_ms=pool.idle_ms,
+        )
+        for index, row in enumerate(rows)
+    ]
+
+
+def hosting_uid(fleet: str, index: int) -> int:
+    """User id of a hosting worker, behind all blocks of instance slots."""
+    block = zlib.crc32(fleet.encode()) % UID_BLOCKS
+    return UID_FIRST + UID_BLOCK * UID_BLOCKS + HOSTING_UIDS_MAX * block + index % HOSTING_UIDS_MAX
 
 
 def _platform(row: planner.ProcessRow, sources: Sources) -> Process:

@@ -37,6 +37,7 @@ class Member:
         is_idle: an instance without a turn and without a due task.
         idle_ms: for how long.
         priority: 0 is the most urgent.
+        hosted_bytes: of what it holds, charged to the tickets of instances that live inside it.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Member:
     is_idle: bool = False
     idle_ms: int = 0
     priority: int = 5
+    hosted_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,8 @@ from sutazai.plan import budget, cpu, ports
 from sutazai.plan.model import AgentRow, Finding, LlmRow, Plan, ProcessRow, Stage
 from sutazai.plan.platform import (
     FAMILY_BYTES,
+    HOSTING_BYTES,
+    HOSTING_PIDS_MAX,
     LLM_PIDS_MAX,
     LLM_WEIGHT,
     PORT_LLM,
@@ -18,7 +20,7 @@ from sutazai.plan.platform import (
     WORKER_PIDS_MAX,
     WORKER_WEIGHT,
 )
-from sutazai.spec import PLATFORM_POOL, Family, Llm, Manifest, RuntimePool, Service, Share
+from sutazai.spec import HOSTING_POOL, PLATFORM_POOL, Family, Llm, Manifest, RuntimePool, Service, Share
 from sutazai.spec.graph import layers
 from sutazai.units import MIB
 
@@ -52,7 +54,8 @@ def make(manifest: Manifest, facts: HostFacts) -> Plan:
         [
             *_platform_rows(offset),
             *_llm_rows(manifest, cores, quota),
-            *(_worker_row(name, port + offset, family) for name, port, family in workers),
+            *(_worker_row(name, port + offset, family) for name, port, family in workers if not _hosts(family)),
+            *(_hosting_row(name, port + offset, family) for name, port, family in workers if _hosts(family)),
             *_planned_worker_rows(manifest, cores, sizes),
             *_service_rows(manifest, cores, sizes),
         ]
@@ -170,6 +173,29 @@ def _worker_row(name: str, port: int, family: Family) -> ProcessRow:
         after=("zygote",),
         family=family.name,
         preload=family.preload or (),
+    )
+
+
+def _hosts(family: Family) -> bool:
+    return family.name in HOSTING_BYTES
+
+
+def _hosting_row(name: str, port: int, family: Family) -> ProcessRow:
+    """Plan a worker that holds instances inside itself: it starts when one is needed, and grows by each one's limit."""
+    memory, peak = HOSTING_BYTES[family.name]
+    memory = family.memory_bytes or memory
+    return ProcessRow(
+        name=name,
+        kind="worker",
+        pool=HOSTING_POOL,
+        stage="workers",
+        memory_bytes=memory,
+        envelope_bytes=min(family.start_peak_bytes or peak, memory),
+        cpu_weight=WORKER_WEIGHT,
+        pids_max=HOSTING_PIDS_MAX,
+        ports=(port,),
+        on_demand=True,
+        family=family.name,
     )
 
 

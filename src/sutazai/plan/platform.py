@@ -63,7 +63,10 @@ SUPERVISOR_PEAK_BYTES = 40 * MIB
 
 #: Family → limit and start peak of a worker that pre-loads it. ``data`` is numpy, scipy and statsmodels.
 FAMILY_BYTES = {"base": (128 * MIB, 64 * MIB), "data": (384 * MIB, 224 * MIB)}
+#: The same of a worker that hosts instances, without them.
+HOSTING_BYTES = {"node": (128 * MIB, 80 * MIB), "go": (48 * MIB, 24 * MIB)}
 WORKER_PIDS_MAX = 64
+HOSTING_PIDS_MAX = 512  # threads: some for each instance
 WORKER_WEIGHT = 100
 
 LLM_WEIGHT = 50

@@ -9,6 +9,8 @@ from __future__ import annotations
 from sutazai.spec.agent import builtin_agents_dir, builtin_names, load_agent_folder
 from sutazai.spec.fleet import load
 from sutazai.spec.model import (
+    HOME_RUNTIME,
+    HOSTING_POOL,
     PLATFORM_POOL,
     POOL_NAMES,
     Agent,
@@ -30,6 +32,8 @@ from sutazai.spec.model import (
 from sutazai.spec.places import Place
 
 __all__ = [
+    "HOME_RUNTIME",
+    "HOSTING_POOL",
     "PLATFORM_POOL",
     "POOL_NAMES",
     "Agent",

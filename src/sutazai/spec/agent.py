@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from sutazai.errors import ConfigErrors
 from sutazai.limits import DEADLINE_MS_DEFAULT
 from sutazai.spec.http_agent import read_http
-from sutazai.spec.model import Agent, Policies, Pool, Share
+from sutazai.spec.model import HOME_RUNTIME, Agent, Policies, Pool, Share
 from sutazai.spec.places import Mapping, Mistakes, Place, Scalar, Sequence
 from sutazai.spec.powers import asked, granted
 from sutazai.spec.quantities import DURATION
@@ -27,13 +27,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 MANIFEST_NAME = "manifest.toml"
-CODE_NAME = "agent.py"
+#: Language → the file with an agent's code in its folder. Python's workers are given the folder, others the file.
+CODE_NAMES = {HOME_RUNTIME: "agent.py", "node": "agent.mjs", "go": "agent.go"}
+NODE_SUFFIXES = (".mjs", ".js")
 ATTEMPTS_MAX = 100
 FOR_EVER = "forever"
 INSTANCES_MAX = 10_000
 FILE_AGENT_BYTES = 128 * MIB
 HTTP_AGENT_BYTES = 64 * MIB  # of an instance that carries requests; the server has its own limit
-RUNTIMES = ("py", "node", "go")  # of planned agents; what runs in this version is py
+RUNTIMES = tuple(CODE_NAMES)
 AGENT_POOLS = ("critical", "standard")
 SETTINGS_BYTES_MAX = 64 * 1024
 
@@ -129,7 +131,7 @@ def _planned(name: Scalar, section: Section, context: AgentContext) -> Agent:
     pool = section.choice("pool", AGENT_POOLS, "standard")
     base = replace(
         _nameless(name), origin="planned", pool=pool, memory_bytes=context.pools[pool].max_per_agent_bytes,
-        description=section.text("description"), runtime=section.choice("runtime", RUNTIMES, "py"),
+        description=section.text("description"), runtime=section.choice("runtime", RUNTIMES, HOME_RUNTIME),
     )  # fmt: skip
     return _common(section, replace(base, port=_port(section)), context, unknown_too=True)
 
@@ -190,7 +192,9 @@ def _file_agent(name: Scalar, section: Section, path: Path, context: AgentContex
         what = "is a folder: write path: instead of file:" if path.is_dir() else "there is no such file"
         section.add("file", f"{path}: {what}", "it is relative to the manifest")
         return None
-    return replace(_nameless(name), module=str(path), origin="file", keep_ms=context.policies.keep_ms["standard"])
+    runtime = "node" if path.suffix in NODE_SUFFIXES else HOME_RUNTIME
+    keep_ms = context.policies.keep_ms["standard"]
+    return replace(_nameless(name), module=str(path), origin="file", keep_ms=keep_ms, runtime=runtime)
 
 
 def _nameless(name: Scalar) -> Agent:
@@ -209,13 +213,15 @@ def _read_folder(
     path = folder / MANIFEST_NAME
     node, _ = read_toml(path)
     section = Section(node, "", mistakes, Place(str(path), 1, 1))
-    if not (folder / CODE_NAME).is_file():
-        mistakes.add(f"there is no {CODE_NAME} beside {MANIFEST_NAME}", Place(str(path)), f"write {folder / CODE_NAME}")
-    section.choice("runtime", ("py",), "py")
+    runtime = section.choice("runtime", RUNTIMES, HOME_RUNTIME)
+    code = folder / CODE_NAMES[runtime]
+    if not code.is_file():
+        mistakes.add(f"there is no {code.name} beside {MANIFEST_NAME}", Place(str(path)), f"write {code}")
     pool = section.choice("pool", AGENT_POOLS, "standard")
     name = Scalar(section.identifier("name", required=True), Place(str(path)))
+    module = folder if runtime == HOME_RUNTIME else code
     draft = replace(
-        _nameless(name), module=str(folder), origin=origin, version=section.text("version", "0"),
+        _nameless(name), module=str(module), origin=origin, version=section.text("version", "0"), runtime=runtime,
         description=section.text("description"), port=_port(section), pool=pool, powers=asked(section),
     )  # fmt: skip
     agent = _common(section, draft, context, unknown_too=True)
@@ -294,4 +300,10 @@ def _port(section: Section) -> int:
 
 def modules_of(agents: Iterable[Agent]) -> list[Path]:
     """Name the files that describe agents, for the digest of a manifest."""
-    return [Path(agent.module) / MANIFEST_NAME for agent in agents if agent.origin in {"built-in", "folder"}]
+    folders = [folder_of(agent) for agent in agents if agent.origin in {"built-in", "folder"}]
+    return [folder / MANIFEST_NAME for folder in folders]
+
+
+def folder_of(agent: Agent) -> Path:
+    """Find the folder of an agent that has one."""
+    return Path(agent.module) if agent.runtime == HOME_RUNTIME else Path(agent.module).parent

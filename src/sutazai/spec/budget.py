@@ -9,7 +9,7 @@ import re
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from sutazai.limits import MANIFEST_CPU_SETS_MAX
+from sutazai.limits import MANIFEST_CPU_SETS_MAX, WORKER_IDLE_MS_DEFAULT
 from sutazai.spec.model import (
     PLATFORM_POOL,
     POOL_NAMES,
@@ -26,6 +26,8 @@ from sutazai.spec.service import PORT_MAX, is_planned
 from sutazai.units import GIB, MIB
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from sutazai.spec.places import Place, Scalar
 
 #: The blueprint's pools for its host of 29.38 GB.
@@ -44,14 +46,16 @@ BLUEPRINT_RANGES = {
 }
 #: Ports besides these that services may use: single ones or ranges, none unless written.
 OWN_RANGE = "services"
-#: Language → the ports that answer for its workers; only languages of this version.
+#: Language → the ports that answer for its workers.
 BLUEPRINT_RUNTIMES = {"python": (10500, 10507)}
-#: Languages of a later version; they can be planned for.
-LATER_RUNTIMES = {"node": (10508, 10511), "go": (10512, 10515)}
+#: Languages whose workers host their instances; a fleet has them when an agent of it is written so.
+HOSTED_RUNTIMES = {"node": (10508, 10511), "go": (10512, 10515)}
 DEFAULT_FAMILIES = ("base",)
 FAMILY_NAMES = ("base", "data")  # as the runtime has them
 
 PLANNED_WORKER_BYTES = 128 * MIB
+HOSTING_WORKERS = 1  # of a language for which the manifest says nothing
+PEAK_ABOVE_MEMORY = "is larger than memory, so the start would be killed"
 CORES_MAX = 1024
 WORKERS_MAX = 64
 _RANGE = re.compile(r"\s*([0-9]{1,6})\s*(?:-\s*([0-9]{1,6})\s*)?", re.ASCII)
@@ -222,31 +226,56 @@ def read_runtime_pools(root: Section) -> dict[str, RuntimePool]:
         for name, (first, last) in BLUEPRINT_RUNTIMES.items()
     }
     for name, section in root.sections("runtime_pools", "runtime pool"):
-        if name.text in LATER_RUNTIMES:
-            if is_planned(section):
-                pools[name.text] = _planned_pool(section, name)
-            else:
-                hint = "remove it, or write status: planned; python is there"
-                root.mistakes.add(f"the runtime {name.text} is not in this version", name.place, hint)
+        if name.text in HOSTED_RUNTIMES:
+            pools[name.text] = _planned_pool(section, name) if is_planned(section) else _hosting_pool(section, name)
             continue
         default = pools.get(name.text)
         if default is None:
-            root.mistakes.add(f"unknown runtime {name.text!r}", name.place, one_of(name.text, BLUEPRINT_RUNTIMES))
+            root.mistakes.add(
+                f"unknown runtime {name.text!r}", name.place, one_of(name.text, [*pools, *HOSTED_RUNTIMES])
+            )
             continue
         pools[name.text] = _runtime_pool(section, default, name.place)
     return pools
 
 
-def _planned_pool(section: Section, name: Scalar) -> RuntimePool:
-    """Read workers that are only planned for: how many, where, how large."""
-    first, last = read_range(section, "ports") or LATER_RUNTIMES[name.text]
+def with_hosting(pools: dict[str, RuntimePool], runtimes: Iterable[str]) -> dict[str, RuntimePool]:
+    """Add a worker for each language that agents are written in and the manifest says nothing about."""
+    missing = [name for name in dict.fromkeys(runtimes) if name in HOSTED_RUNTIMES and name not in pools]
+    return pools | {
+        name: RuntimePool(name, HOSTING_WORKERS, (Family(name),), *HOSTED_RUNTIMES[name], hosts=True)
+        for name in missing
+    }
+
+
+def _hosting_pool(section: Section, name: Scalar) -> RuntimePool:
+    """Read workers that hold their instances inside themselves."""
+    first, last = read_range(section, "ports") or HOSTED_RUNTIMES[name.text]
+    workers = _hosting_workers(section, HOSTING_WORKERS, first, last)
+    memory, peak = section.size("memory"), section.size("start_peak")
+    if memory and peak > memory:
+        section.add("start_peak", PEAK_ABOVE_MEMORY, "make memory at least as large")
+    idle_ms = section.duration_ms("idle", WORKER_IDLE_MS_DEFAULT)
+    section.finish()
+    family = Family(name.text, (), memory, peak, name.place)
+    return RuntimePool(name.text, workers, (family,), first, last, name.place, hosts=True, idle_ms=idle_ms)
+
+
+def _hosting_workers(section: Section, default: int, first: int, last: int) -> int:
     room = last - first + 1
-    workers = section.count("workers", room, most=WORKERS_MAX)
+    workers = section.count("workers", default, most=WORKERS_MAX)
     if workers > room:
         section.add("workers", f"{workers} workers have only the {room} ports {first}-{last}", "widen ports, or fewer")
+    return min(workers, room)
+
+
+def _planned_pool(section: Section, name: Scalar) -> RuntimePool:
+    """Read workers that are only planned for: how many, where, how large."""
+    first, last = read_range(section, "ports") or HOSTED_RUNTIMES[name.text]
+    workers = _hosting_workers(section, last - first + 1, first, last)
     memory = section.size("memory", PLANNED_WORKER_BYTES)
     section.finish()
-    return RuntimePool(name.text, min(workers, room), (), first, last, name.place, planned=True, memory_bytes=memory)
+    return RuntimePool(name.text, workers, (), first, last, name.place, planned=True, memory_bytes=memory)
 
 
 def _runtime_pool(section: Section, default: RuntimePool, place: Place) -> RuntimePool:
@@ -286,9 +315,7 @@ def _families(section: Section) -> tuple[Family, ...]:
         preload = tuple(item.text for item in inner.scalars("preload")) if inner.has("preload") else None
         memory, peak = inner.size("memory"), inner.size("start_peak")
         if memory and peak > memory:
-            inner.add(
-                "start_peak", "is larger than memory, so the start would be killed", "make memory at least as large"
-            )
+            inner.add("start_peak", PEAK_ABOVE_MEMORY, "make memory at least as large")
         inner.finish()
         families.append(Family(name.text, preload, memory, peak, name.place))
     return tuple(families)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sutazai.spec.graph import find_cycle
-from sutazai.spec.model import PLATFORM_POOL, POOL_NAMES, Agent, Manifest, Provided, Service
+from sutazai.spec.model import HOME_RUNTIME, HOSTING_POOL, PLATFORM_POOL, POOL_NAMES, Agent, Manifest, Provided, Service
 from sutazai.spec.section import one_of
 from sutazai.spec.service import PLACEHOLDER
 from sutazai.units import format_bytes
@@ -217,12 +217,24 @@ def _links(manifest: Manifest, mistakes: Mistakes) -> None:
 
 
 def _families(manifest: Manifest, mistakes: Mistakes) -> None:
-    families = [family.name for pool in manifest.runtime_pools.values() for family in pool.families]
+    families = [family.name for pool in manifest.runtime_pools.values() if not pool.hosts for family in pool.families]
     have = set(families)
     for name, agent in manifest.agents.items():
-        if agent.family not in have and not agent.planned:
+        if agent.runtime != HOME_RUNTIME and not agent.planned:
+            _hosted(agent, manifest, mistakes)
+        elif agent.family not in have and not agent.planned:
             mistakes.add(
                 f"{name} is of the family {agent.family}, which no worker pre-loads",
                 agent.place,
                 f"add it: runtime_pools: {{python: {{families: [{', '.join([*families, agent.family])}]}}}}",
             )
+
+
+def _hosted(agent: Agent, manifest: Manifest, mistakes: Mistakes) -> None:
+    """Check an agent that lives inside its worker: the kernel counts its memory where the worker stands."""
+    if agent.pool != HOSTING_POOL:
+        problem = f"{agent.name} is of the runtime {agent.runtime}, whose workers stand in the pool {HOSTING_POOL}"
+        mistakes.add(problem, agent.place, f"write pool: {HOSTING_POOL}")
+    if manifest.runtime_pools[agent.runtime].planned:
+        problem = f"{agent.name} is of the runtime {agent.runtime}, which is only planned"
+        mistakes.add(problem, agent.place, f"remove status: planned from runtime_pools.{agent.runtime}")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sutazai.limits import FLEET_NAME_CHARACTERS_MAX
 from sutazai.spec.agent import AgentContext, builtin_agents_dir, builtin_names, modules_of, read_agents
-from sutazai.spec.budget import read_cpu_sets, read_host, read_pools, read_port_ranges, read_runtime_pools
+from sutazai.spec.budget import read_cpu_sets, read_host, read_pools, read_port_ranges, read_runtime_pools, with_hosting
 from sutazai.spec.check import check
 from sutazai.spec.document import read_document
 from sutazai.spec.model import Manifest
@@ -67,6 +67,8 @@ def read(root: Section, path: Path, builtin_agents: Path) -> Manifest:
     policies = read_policies(root)
     context = AgentContext(folder, builtin_agents, pools, policies, tuple(builtin_names(builtin_agents)))
     services, provided = read_services(root, folder)
+    agents = read_agents(root, context)
+    written = [agent.runtime for agent in agents.values() if not agent.planned]
     manifest = Manifest(
         fleet=fleet,
         path=str(path.resolve()),
@@ -78,10 +80,10 @@ def read(root: Section, path: Path, builtin_agents: Path) -> Manifest:
         platform_bytes=platform_bytes,
         cpu_sets=read_cpu_sets(root, host),
         port_ranges=read_port_ranges(root),
-        runtime_pools=read_runtime_pools(root),
+        runtime_pools=with_hosting(read_runtime_pools(root), written),
         services=services,
         provided=provided,
-        agents=read_agents(root, context),
+        agents=agents,
         llm=read_llm(root, folder),
         policies=policies,
         places={key: root.key_place(key) for key in ("fleet", "port_offset", "host", *TOP_KEYS)},

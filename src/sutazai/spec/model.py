@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from sutazai.limits import STATE_KEEP_MS_DEFAULT
+from sutazai.limits import STATE_KEEP_MS_DEFAULT, WORKER_IDLE_MS_DEFAULT
 from sutazai.spec.places import NOWHERE, Place
 
 if TYPE_CHECKING:
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 #: Memory pools of the blueprint (§2.2), in its order; ``platform`` is cut from ``critical``.
 POOL_NAMES = ("infrastructure", "critical", "standard", "monitoring", "reserve")
 PLATFORM_POOL = "platform"
+#: Where workers stand that hold their instances inside themselves: what those take is charged to the worker's group.
+HOSTING_POOL = "standard"
+HOME_RUNTIME = "py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +105,8 @@ class RuntimePool:
         place: in the file.
         planned: whether they are only planned for.
         memory_bytes: limit of a worker that is only planned for; the others' are their family's.
+        hosts: whether its workers hold their instances inside themselves; then they start when they are needed.
+        idle_ms: time without instances after which such a worker is stopped.
     """
 
     name: str
@@ -112,6 +117,8 @@ class RuntimePool:
     place: Place = NOWHERE
     planned: bool = False
     memory_bytes: int = 0
+    hosts: bool = False
+    idle_ms: int = WORKER_IDLE_MS_DEFAULT
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +262,7 @@ class Agent:
         state_keep_ms: a session's state is forgotten when it had no task for so long; 0: never.
         place: of its name in the fleet's manifest.
         http: the server behind it, for one that is no Python module.
-        runtime: ``py``; a planned one may also be of ``node`` or ``go``.
+        runtime: ``py``, ``node`` or ``go``.
     """
 
     name: str

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from sutazai.limits import NAME_CHARACTERS_MAX
 from sutazai.spec.agent import builtin_agents_dir
-from sutazai.spec.budget import BLUEPRINT_RUNTIMES, FAMILY_NAMES, LATER_RUNTIMES
+from sutazai.spec.budget import BLUEPRINT_RUNTIMES, FAMILY_NAMES, HOSTED_RUNTIMES
 from sutazai.spec.document import parse_document
 from sutazai.spec.fleet import read
 from sutazai.spec.model import POOL_NAMES
@@ -47,7 +47,7 @@ host: {memory: auto}
 memory_pools: {critical: {platform: {size: auto}}, standard: {size: 6GB}}
 cpu_sets: {x: {cores: 0}}
 port_ranges: {infrastructure: 1-2, monitoring: 3-4, agents: 5-6, reserved: 7-8}
-runtime_pools: {python: {families: {base: {preload: [json]}}}, node: {status: planned}}
+runtime_pools: {python: {families: {base: {preload: [json]}}}, node: {workers: 1}, go: {status: planned}}
 services:
   a: {command: x, memory: 1MB, port: 10600, ready: {http: /}, probe: {http: /}, env: {A: b}, restart: on-exit}
   b: {command: [x], memory: 1MB, ports: {web: 10601}, ready: {unix: /x}, probe: {unix: /x}}
@@ -67,7 +67,7 @@ policies: {restart: {first: 1s}, retry: {attempts: 2}, keep: {critical: 1s}}
 #: Tables whose names are a fixed set.
 NAMES: dict[Pattern, tuple[str, ...]] = {
     ("memory_pools",): POOL_NAMES,
-    ("runtime_pools",): (*BLUEPRINT_RUNTIMES, *LATER_RUNTIMES),
+    ("runtime_pools",): (*BLUEPRINT_RUNTIMES, *HOSTED_RUNTIMES),
     ("runtime_pools", ANY, "families"): FAMILY_NAMES,
 }
 #: Tables whose keys are the user's own, each read like the one of the probe.

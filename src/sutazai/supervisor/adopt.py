@@ -84,6 +84,7 @@ def _take_over(
         elif known.pid:
             unit.last_exit = "ended while sutazaid was away"
             unit.restarts += 1
+    instances.hosting.rebuild()
     ended = _sort_groups(plan, cells, keeper, instances)
     return Adopted(tuple(processes), tuple(changed), tuple(instances.live), tuple(ended))
 

@@ -144,6 +144,7 @@ class Process:
         log_files_kept: rotated files kept.
         oom_score_adj: -1000…1000.
         protected: never a victim of the governor.
+        on_demand: it runs only while somebody needs it; no stage waits for it.
     """
 
     name: str
@@ -166,14 +167,16 @@ class Process:
     log_files_kept: int = LOG_FILES_KEPT
     oom_score_adj: int = 0
     protected: bool = False
+    on_demand: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """One member of a runtime pool: a zygote that forks instances.
+    """One member of a runtime pool: a zygote that forks instances, or a process that hosts them inside itself.
 
     The root zygote is a ``Process`` of kind ``worker`` named ``zygote``; it forks the members, which register with
-    ``sutazaid`` under their name.
+    ``sutazaid`` under their name. A hosting worker (Node, Go) has an argument vector of its own and is started by it
+    when the first of its agents is woken.
 
     Attributes:
         name: ``python-0`` …
@@ -182,6 +185,11 @@ class Worker:
         limits: of its cgroup (the zygote's own, not its instances').
         envelope_bytes: what its ticket reserves.
         preload: modules imported and warmed before the first fork.
+        argv: of a hosting worker; empty for one that the root zygote forks.
+        env: added for a hosting worker.
+        uid: user id that a hosting worker runs as; -1 keeps ``sutazaid``'s.
+        unreadable: path for whose sake it keeps ``sutazaid``'s user id, empty when it does not.
+        idle_ms: time without instances after which a hosting worker is stopped.
     """
 
     name: str
@@ -190,6 +198,16 @@ class Worker:
     limits: Limits
     envelope_bytes: int
     preload: list[str] = field(default_factory=list)
+    argv: list[str] = field(default_factory=list)
+    env: dict[str, str] = field(default_factory=dict)
+    uid: int = -1
+    unreadable: str = ""
+    idle_ms: int = 60_000
+
+    @property
+    def hosts(self) -> bool:
+        """Whether its instances live inside itself."""
+        return bool(self.argv)
 
 
 @dataclass(frozen=True, slots=True)

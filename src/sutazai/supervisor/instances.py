@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from sutazai.errors import HostError, NotFoundError, ProtocolError
 from sutazai.host import procfs
 from sutazai.ids import new_id
+from sutazai.supervisor.hosting import Hosting
 from sutazai.supervisor.spares import GROUP_PREFIX
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class Instance:
         doomed_by: why ``sutazaid`` ends it, empty when it does not.
         own: whether its end counts as its own failure.
         spare: pid of the placed spare that it is made of, 0 when it is placed after its fork.
+        hosted: whether it lives inside its worker's process; its group does not exist then.
     """
 
     ticket: str
@@ -72,6 +74,7 @@ class Instance:
     doomed_by: str = ""
     own: bool = True
     spare: int = 0
+    hosted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +106,7 @@ class Instances:
         self._tokens = tokens
         self._slots = slots
         self.spares = spares
+        self.hosting = Hosting(self, tools, tokens, spares.notes)
         self._stopping = False
         self._on_empty: list[Callable[[], None]] = []
 
@@ -113,6 +117,7 @@ class Instances:
         for instance in list(self.live.values()):
             if fresh.get(instance.agent.name) != instance.agent:
                 self.end(instance.ticket, "its agent was changed", own=False, grace_ms=CHANGE_GRACE_MS)
+        self.hosting.tell_limits(self._agents, fresh)
         self._agents = fresh
         self.spares.set_agents(agents)
 
@@ -161,6 +166,8 @@ class Instances:
     def _wake_one(self, agent: Agent) -> tuple[str, str]:
         if sum(each.agent.name == agent.name for each in self.live.values()) >= agent.instances_max:
             return "", f"{agent.name} has its {agent.instances_max} instances"
+        if self._tools.workers.hosts(agent.family):
+            return self.hosting.wake(agent)
         members = self._tools.workers.for_family(agent.family)
         if not members:
             return "", f"no worker of the family {agent.family} is ready"
@@ -187,6 +194,12 @@ class Instances:
         self.live[ticket] = instance
         self._fork(instance, dict(members)[instance.worker])
         return (ticket, "") if ticket in self.live else ("", f"{instance.worker} is gone")
+
+    def begin_hosted(self, ticket: str, agent: Agent, worker: str) -> Instance:
+        """Take in an instance that lives inside its worker."""
+        path = f"{self._tools.cells.path(agent.pool, worker)}/{ticket}"
+        instance = self.live[ticket] = Instance(ticket, agent, worker, path, 0, hosted=True)
+        return instance
 
     def _fork(self, instance: Instance, connection: Connection) -> None:
         """Ask the worker, and make the group while it forks; a spare has its group, and is let go at once."""
@@ -257,13 +270,16 @@ class Instances:
         except (HostError, OSError) as error:
             self._fork_failed(instance, f"pid {pid} cannot be placed: {error}")
             return
-        self._close_pipe(instance)
-        instance.pid, instance.state = pid, "running"
-        instance.uid = request.number("uid", instance.slot or os.geteuid())
-        instance.started_wall_ms = tools.loop.clock.wall_ms()
-        tools.gate.bind(instance.ticket, pid)
         tools.reaper.watch(pid, lambda ended: self._on_exit(instance, ended))
-        tools.alarms.clear("ResourceExhausted", instance.agent.name)
+        self.runs(instance, pid, request.number("uid", instance.slot or os.geteuid()))
+
+    def runs(self, instance: Instance, pid: int, uid: int) -> None:
+        """It has begun: the broker may expect it."""
+        self._close_pipe(instance)
+        instance.pid, instance.state, instance.uid = pid, "running", uid
+        instance.started_wall_ms = self._tools.loop.clock.wall_ms()
+        self._tools.gate.bind(instance.ticket, pid)
+        self._tools.alarms.clear("ResourceExhausted", instance.agent.name)
         self._tell("ticket", **self._ticket(instance))
 
     def fork_failed(self, request: Request) -> None:
@@ -290,6 +306,10 @@ class Instances:
             if instance.worker == worker and instance.state == "forking":
                 self._fork_failed(instance, f"{worker} is gone")
 
+    def fork_has_failed(self, instance: Instance, why: str) -> None:
+        """It never began: its ticket is freed, the attempt is given back."""
+        self._fork_failed(instance, why)
+
     def _fork_failed(self, instance: Instance, why: str) -> None:
         if instance.state != "forking":
             return
@@ -310,6 +330,8 @@ class Instances:
             raise NotFoundError(f"there is no instance with the ticket {ticket!r}")
         if instance.state == "forking":
             self._fork_failed(instance, why)
+        elif instance.state == "running" and instance.hosted:
+            self.hosting.end(instance, why, own=own, grace_ms=grace_ms)
         elif instance.state == "running":
             instance.doomed_by, instance.own = why, own
             self._tools.cells.groups.thaw(instance.group)
@@ -357,17 +379,26 @@ class Instances:
             reason = "ok" if status == 0 else "signal" if status < 0 and ended.status is not None else "error"
         self._ending(instance, reason, status, instance.doomed_by)
 
+    def has_ended(self, instance: Instance, reason: str, status: int, why: str) -> None:
+        """A hosted instance has ended, as its worker says or because that is gone."""
+        self._ending(instance, reason, status, why)
+
     def _ending(self, instance: Instance, reason: str, status: int, why: str) -> None:
         if instance.timer is not None:
             instance.timer.cancel()
         instance.state = "ending"
+        if instance.hosted:
+            self._gone(instance, reason, status, why)
+            return
         self._tools.cells.end(instance.group, lambda: self._gone(instance, reason, status, why))
 
     def _gone(self, instance: Instance, reason: str, status: int, why: str) -> None:
         if self.live.pop(instance.ticket, None) is None:
             return
         self._slots.give_back(instance.slot)
-        if instance.group.rpartition("/")[2].startswith(GROUP_PREFIX):
+        if instance.hosted:
+            self.hosting.freed(instance)
+        elif instance.group.rpartition("/")[2].startswith(GROUP_PREFIX):
             self.spares.forget(instance.ticket)
         self._tell(
             "exit",
@@ -399,7 +430,7 @@ class Instances:
         """The broker has (re)connected: it learns which instances live."""
         running = [each for each in self.live.values() if each.state == "running"]
         for instance in running:
-            if instance.uid == 0:  # rebuilt before it had dropped its uid
+            if instance.uid == 0 and not instance.hosted:  # rebuilt before it had dropped its uid
                 instance.uid = procfs.uid(instance.pid) or 0
                 self._slots.mark(instance.uid)
                 instance.slot = instance.slot or instance.uid

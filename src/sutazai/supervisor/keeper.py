@@ -69,6 +69,7 @@ class Keeper:
         self._rule = Restart()
         self._frozen = False
         self.fork_member: Callable[[Unit], str] = lambda _unit: "there is no zygote"
+        self.on_gone: Callable[[Unit], None] = lambda _unit: None
 
     # Which processes there are
 
@@ -81,6 +82,8 @@ class Keeper:
     def add(self, spec: Process, planned: Process | None = None) -> Unit:
         """Take a process in, with the plan's own entry where that is another; it starts when the stages let it."""
         unit = Unit(spec, self._tools.cells.path(spec.pool, spec.name), planned=planned or spec)
+        if spec.on_demand:
+            unit.state, unit.wanted, unit.why = "stopped", False, ON_DEMAND
         self.units[spec.name] = unit
         return unit
 
@@ -260,6 +263,7 @@ class Keeper:
         unit.state = "stopping"
         unit.last_exit = unit.exec_error or ended.words()
         unit.oom_kills += usage.oom_kills
+        unit.oom = bool(usage.oom_kills)
         unit.peak_bytes = max(unit.peak_bytes, usage.memory_peak_bytes)
         if usage.oom_kills and not unit.doomed_by:
             unit.last_exit += (
@@ -274,6 +278,7 @@ class Keeper:
     def _gone(self, unit: Unit, ended: Exit) -> None:
         """The whole tree has ended and its group is removed."""
         self._release(unit)
+        self.on_gone(unit)
         unit.ready_since_ms = 0
         unit.health.last = None
         self._tools.alarms.clear("Unhealthy", unit.name)
@@ -318,7 +323,7 @@ class Keeper:
             unit.ticket = ""
 
     def _stopped(self, unit: Unit) -> None:
-        unit.state, unit.why = "stopped", ""
+        unit.state, unit.why = "stopped", ON_DEMAND if unit.spec.on_demand else ""
         waiting, unit.on_stopped = unit.on_stopped, []
         for callback in waiting:
             callback()
@@ -349,6 +354,13 @@ class Keeper:
                 self._release(unit)
                 self._tools.cells.end(unit.group, lambda unit=unit: self._stopped(unit))  # type: ignore[misc]
 
+    def demand(self, name: str) -> None:
+        """Somebody needs a process that runs on demand: start it, unless it runs, waits or is being stopped."""
+        unit = self.unit(name)
+        if unit.state == "stopped" and not self._frozen:
+            unit.wanted = True
+            self._again(unit)
+
     def signal(self, name: str, number: int) -> None:
         """Send a signal to the main process."""
         self._tools.reaper.signal(self.unit(name).pid, number)
@@ -373,7 +385,7 @@ class Keeper:
         """Take a living process over, untouched."""
         tools = self._tools
         unit.pid, unit.start_ticks = known.pid, known.start_ticks
-        unit.started_wall_ms, unit.begun = known.started_wall_ms, True
+        unit.started_wall_ms, unit.begun, unit.wanted = known.started_wall_ms, True, True
         unit.ticket = known.ticket or new_id("k")
         tools.gate.rebuild_process(unit.spec, unit.ticket, unit.pid)
         tools.reaper.watch(unit.pid, lambda ended, pid=unit.pid: self._on_exit(unit, pid, ended))  # type: ignore[misc]
@@ -407,8 +419,12 @@ class Keeper:
         unit = self.unit(name)
         unit.spec = unit.planned = spec
         unit.group = self._tools.cells.path(spec.pool, spec.name)
-        unit.wanted, unit.failed_openly = True, False
+        unit.failed_openly = False
         unit.failures_wall_ms.clear()
+        if spec.on_demand:
+            unit.why = ON_DEMAND
+            return
+        unit.wanted = True
         self._again(unit)
 
     def reorder(self, names: list[str]) -> None:
@@ -430,6 +446,7 @@ class Keeper:
 
 
 RESTART_ASKED = "restart was asked for"
+ON_DEMAND = "starts when it is needed"
 
 
 def planned_processes(plan: PlanFile) -> list[Process]:

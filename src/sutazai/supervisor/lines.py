@@ -82,11 +82,12 @@ class Connection:
 
     Attributes:
         pid: of the peer when it connected, as the kernel tells.
+        uid: of the peer, the same.
         process: the name it gave with ``hello`` or ``register``, else empty.
     """
 
-    def __init__(self, server: LineServer, peer: socket.socket, pid: int) -> None:
-        self.pid = pid
+    def __init__(self, server: LineServer, peer: socket.socket, pid: int, uid: int) -> None:
+        self.pid, self.uid = pid, uid
         self.process = ""
         self._server = server
         self._socket = peer
@@ -204,7 +205,11 @@ class Connection:
 
 
 class LineServer:
-    """Accepts peers of the right uid and hands on what they ask."""
+    """Accepts peers of the right uid and hands on what they ask.
+
+    Attributes:
+        guests: user ids of hosting workers; what they may ask is ``ops``' to say.
+    """
 
     def __init__(
         self,
@@ -217,6 +222,7 @@ class LineServer:
         self._on_request: Callable[[Request], None] = _unserved
         self._on_close = on_close
         self._connections: set[Connection] = set()
+        self.guests: frozenset[int] = frozenset()
 
     def serve(self, on_request: Callable[[Request], None]) -> None:
         """Begin to accept; what came before waits in the backlog."""
@@ -276,10 +282,10 @@ class LineServer:
                 return
             peer.settimeout(0)
             pid, uid, _ = _PEERCRED.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size))
-            if uid not in {0, os.geteuid()} or len(self._connections) >= CONNECTIONS_MAX:
+            if uid not in {0, os.geteuid(), *self.guests} or len(self._connections) >= CONNECTIONS_MAX:
                 peer.close()
                 continue
-            connection = Connection(self, peer, pid)
+            connection = Connection(self, peer, pid, uid)
             self._connections.add(connection)
             self.loop.watch(peer.fileno(), READ, connection.on_event)
 

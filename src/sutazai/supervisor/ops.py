@@ -5,6 +5,7 @@ The table is the reference page's source (``docs/reference/sutazaid-socket.md``)
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     Levers = Mapping[str, Callable[["Request"], None]]  # what agents with a power may do, by the power's name
 
 SIGNAL_MAX = 64
+#: Operations in which a connection says its name, and the field that holds it.
+NAMING = {"hello": "process", "register": "worker"}
+#: What a hosting worker with a user id of its own may ask.
+GUEST_OPS = frozenset({*NAMING, "hosting", "hosted", "fork-failed", "ended"})
 TEXT_CHARACTERS_MAX = 1_000
 
 
@@ -83,6 +88,9 @@ class Operations:
             "fork-failed": instances.fork_failed,
             **levers,
             "spare": instances.offered,
+            "hosting": instances.hosting.reported,
+            "hosted": instances.hosting.hosted,
+            "ended": instances.hosting.ended,
         }
 
     def handle(self, request: Request) -> None:
@@ -94,7 +102,17 @@ class Operations:
         operation = self.table.get(request.op)
         if operation is None:
             raise ProtocolError(f"there is no operation {request.op!r}; there are {', '.join(sorted(self.table))}")
+        if request.connection.uid not in {0, os.geteuid()}:
+            self._check_guest(request)
         operation(request)
+
+    def _check_guest(self, request: Request) -> None:
+        """A hosting worker without privileges may speak for itself and ask for nothing else."""
+        name = request.connection.process
+        if request.op in NAMING:
+            name = request.text(NAMING[request.op])
+        if request.op not in GUEST_OPS or not self._workers.is_guest(name, request.connection.pid):
+            raise RefusedError(f"user {request.connection.uid} may not ask for {request.op}")
 
     def _hello(self, request: Request) -> None:
         process = request.text("process")

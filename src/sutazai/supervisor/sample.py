@@ -50,7 +50,7 @@ class Sampler:
         pools = tuple(PoolFacts(p.name, cells.pool_path(p.name), p.size_bytes, p.parent) for p in plan.pools)
         usages = look(self._groups, [*(pool.path for pool in pools), *(member.path for member in members)])
         for member in members:
-            gate.ledger.observe(member.ticket, held_bytes(usages[member.path]))
+            gate.ledger.observe(member.ticket, held_bytes(usages[member.path]) - member.hosted_bytes)
         self.snapshot = Snapshot(
             at_ms=at_ms,
             host=look_at_host(),
@@ -91,6 +91,7 @@ def members_of(gate: Gate, keeper: Keeper, instances: Instances, idle_ms: dict[s
         instances: of agents.
         idle_ms: agents without due or running tasks, and for how long.
     """
+    hosting = instances.hosting
     found = [
         Member(
             name=unit.name,
@@ -98,11 +99,12 @@ def members_of(gate: Gate, keeper: Keeper, instances: Instances, idle_ms: dict[s
             kind="process",
             pool=unit.spec.pool,
             path=unit.group,
-            limit_bytes=unit.spec.limits.memory_bytes,
+            limit_bytes=unit.spec.limits.memory_bytes and unit.spec.limits.memory_bytes + hosting.bytes_in(name)[0],
             charge_bytes=_charge(gate, unit.ticket),
             is_protected=True,
+            hosted_bytes=hosting.bytes_in(name)[1],
         )
-        for unit in keeper.units.values()
+        for name, unit in keeper.units.items()
         if unit.pid
     ]
     found += [

@@ -81,11 +81,15 @@ class Spares:
     Args:
         tools: of the supervisor.
         slots: user ids.
+
+    Attributes:
+        notes: folder of the links that say whose a ticket is.
     """
 
     def __init__(self, tools: SpareTools, slots: Slots) -> None:
         self._tools = tools
         self._slots = slots
+        self.notes = tools.notes
         self._spares: dict[str, Spare] = {}
         self._agents: list[Agent] = []
         self._recent: dict[str, int] = {}

@@ -12,11 +12,12 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from sutazai.supervisor.contract import PlanFile, Process, Ready
+from sutazai.supervisor.contract import PlanFile, Process, Ready, Worker
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+HOSTING_READY_MS = 30_000
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 State = Literal["waiting", "starting", "ready", "backoff", "stopping", "stopped", "done"]
 
@@ -93,9 +94,10 @@ def mistakes(plan: PlanFile) -> list[str]:
     found += [f"{name!r} is no name: write letters, digits, '.', '-' and '_'" for name in every if not _is_name(name)]
     found += _pool_mistakes(plan, processes)
     found += _order_mistakes(plan, processes)
-    for process in plan.processes:
-        if not process.argv or not process.argv[0].startswith("/"):
-            found.append(f"{process.name}: argv must begin with the absolute path of a program")
+    started: list[Process | Worker] = [*plan.processes, *(worker for worker in plan.workers if worker.hosts)]
+    for each in started:
+        if not each.argv or not each.argv[0].startswith("/"):
+            found.append(f"{each.name}: argv must begin with the absolute path of a program")
     taken: dict[tuple[str, int, str], str] = {}
     for process in plan.processes:
         for listen in process.listen:
@@ -151,12 +153,14 @@ def _cycles(after: dict[str, list[str]]) -> list[str]:
 def worker_processes(plan: PlanFile) -> list[Process]:
     """Describe the members of the runtime pools as processes, so that one lifecycle serves all.
 
-    They have no argument vector: the root zygote forks them, and they register instead of saying ``ready``.
+    Those that the root zygote forks have no argument vector; all register instead of saying ``ready``.
     """
     root = next((process for process in plan.processes if process.kind == "worker"), None)
+    stage = root.stage if root is not None else plan.stages[-1]
+    hosting = [_hosting_process(worker, stage) for worker in plan.workers if worker.hosts]
     if root is None:
-        return []
-    return [
+        return hosting
+    return hosting + [
         Process(
             name=worker.name,
             kind="worker",
@@ -172,4 +176,22 @@ def worker_processes(plan: PlanFile) -> list[Process]:
             protected=root.protected,
         )
         for worker in plan.workers
+        if not worker.hosts
     ]
+
+
+def _hosting_process(worker: Worker, stage: str) -> Process:
+    """Describe one that is started by its argument vector, when somebody needs it."""
+    return Process(
+        name=worker.name,
+        kind="worker",
+        argv=worker.argv,
+        pool=worker.pool,
+        stage=stage,
+        limits=worker.limits,
+        envelope_bytes=worker.envelope_bytes,
+        env={**worker.env, "SUTAZAI_WORKER": worker.name},
+        ready=Ready("notify", timeout_ms=HOSTING_READY_MS),
+        uid=worker.uid,
+        on_demand=True,
+    )

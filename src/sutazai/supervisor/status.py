@@ -41,7 +41,8 @@ def fleet_state(parts: Parts, *, stopping: bool, changing: bool) -> str:
         return "stopping"
     if changing or not parts.keeper.all_through():
         return "starting"
-    usable = all(unit.standing.usable for unit in parts.keeper.units.values())
+    units = parts.keeper.units.values()
+    usable = all(unit.standing.usable or (unit.spec.on_demand and unit.state == "stopped") for unit in units)
     return "up" if usable and parts.alarms.worst() != "critical" else "degraded"
 
 
@@ -54,8 +55,8 @@ def enforcement(groups: Groups) -> dict[str, Any]:
     }
 
 
-def process_row(unit: Unit, usage: Usage) -> dict[str, Any]:
-    """Describe one process."""
+def process_row(unit: Unit, usage: Usage, hosted_bytes: int = 0) -> dict[str, Any]:
+    """Describe one process; the limits of the instances that it hosts are part of its own."""
     spec = unit.spec
     return {
         "name": spec.name,
@@ -68,12 +69,13 @@ def process_row(unit: Unit, usage: Usage) -> dict[str, Any]:
         "started_wall_ms": unit.started_wall_ms,
         "restarts": unit.restarts,
         "memory_bytes": usage.memory_bytes,
-        "memory_limit_bytes": spec.limits.memory_bytes,
+        "memory_limit_bytes": spec.limits.memory_bytes and spec.limits.memory_bytes + hosted_bytes,
         "memory_peak_bytes": max(unit.peak_bytes, usage.memory_peak_bytes),
         "cpu_usec": usage.cpu_usec,
         "pids": usage.pids,
         "oom_kills": unit.oom_kills + (usage.oom_kills if unit.pid else 0),  # a group takes its count with it
         "ready": unit.standing.usable,
+        "on_demand": spec.on_demand,
         "last_exit": unit.last_exit,
         "listen": [{"name": listen.name, "port": listen.port} for listen in spec.listen],
         "probe": unit.health.to_json(),
@@ -104,7 +106,10 @@ def report(plan: PlanFile, parts: Parts, sampler: Sampler) -> dict[str, Any]:
     return {
         "enforcement": enforcement(parts.cells.groups),
         "pools": pool_rows(plan, parts, usages),
-        "processes": [process_row(unit, usages.get(unit.group, NOTHING)) for unit in parts.keeper.units.values()],
+        "processes": [
+            process_row(unit, usages.get(unit.group, NOTHING), parts.instances.hosting.bytes_in(name)[0])
+            for name, unit in parts.keeper.units.items()
+        ],
         "instances": [
             instance_row(each, parts.cells.groups.usage(each.group)) for each in parts.instances.live.values()
         ],

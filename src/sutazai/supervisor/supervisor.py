@@ -159,6 +159,8 @@ class Supervisor:
         root = next((process.name for process in plan.processes if process.kind == "worker"), "")
         self._workers.set_plan(root, plan.workers)
         self._instances.set_agents(self._resizer.agents(plan.agents), plan.instance_uid_first)
+        with suppress(OSError):  # who else may open it is asked for its user id and its name besides
+            (Path(plan.run_dir) / SOCKET_NAME).chmod(0o666 if self._server.guests else 0o600)
 
     def _own_socket(self) -> Any:
         own = self._store.get(OWN_SOCKET)
@@ -204,6 +206,7 @@ class Supervisor:
         self._watch.look(self._plan)
         self._keeper.calm()
         self._keeper.advance()
+        self._instances.hosting.tick()
         if self._instances.waiting:
             self._instances.room()
 

@@ -74,6 +74,7 @@ class Unit:
         doomed_by: why ``sutazaid`` itself is ending it, empty when it is not.
         health: of the liveness checks.
         planned: the plan's own entry, where ``spec`` is another by ``resize``; None where it is the same.
+        oom: whether the running or latest process ended at its memory limit.
     """
 
     spec: Process
@@ -101,6 +102,7 @@ class Unit:
     report_fd: int = -1
     exec_error: str = ""
     planned: Process | None = None
+    oom: bool = False
     on_stopped: list[Callable[[], None]] = field(default_factory=list)
 
     @property

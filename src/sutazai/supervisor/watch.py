@@ -51,7 +51,8 @@ class Watch:
     def take_over(self) -> None:
         """Conditions of an earlier ``sutazaid`` are the governor's again, so that it also takes them back."""
         alarms = self._parts.alarms
-        self._held = {(name, subject) for name in LASTING for subject in alarms.subjects(name)}
+        own = self._parts.instances.agents  # what is said of agents is not the governor's to take back
+        self._held = {(name, subject) for name in LASTING for subject in alarms.subjects(name) if subject not in own}
 
     def set_queues(self, queues: dict[str, Any]) -> None:
         """Take the broker's queue depths: an agent without due and running tasks is idle."""

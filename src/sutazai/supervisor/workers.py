@@ -36,12 +36,15 @@ class Workers:
         self._workers: dict[str, Worker] = {}
         self._root = ""
         self.on_registered: Callable[[], None] = lambda: None
+        self.on_host_gone: Callable[[Unit], None] = lambda _unit: None
         keeper.fork_member = self._fork_member
+        keeper.on_gone = self._gone
 
     def set_plan(self, root: str, workers: list[Worker]) -> None:
         """Take over who is to exist."""
         self._root = root
         self._workers = {worker.name: worker for worker in workers}
+        self._server.guests = frozenset(worker.uid for worker in workers if worker.hosts and worker.uid >= 0)
 
     def for_family(self, family: str) -> list[tuple[str, Connection]]:
         """Name the ready members that pre-load a family, each with its connection."""
@@ -62,6 +65,48 @@ class Workers:
         worker = self._workers.get(name)
         return worker.family if worker is not None else ""
 
+    # Workers that host
+
+    def hosts(self, family: str) -> bool:
+        """Whether the workers of a family hold their instances inside themselves."""
+        return any(worker.hosts and worker.family == family for worker in self._workers.values())
+
+    def hosting(self) -> list[tuple[Worker, Unit]]:
+        """All hosting workers of the plan, each with its process."""
+        units = self._keeper.units
+        return [(each, units[each.name]) for each in self._workers.values() if each.hosts and each.name in units]
+
+    def unit(self, name: str) -> Unit | None:
+        """Find a worker's process."""
+        return self._keeper.units.get(name) if name in self._workers else None
+
+    def demand(self, family: str) -> str:
+        """Start one more worker that hosts, if there is one; says what a wake waits for."""
+        units = [unit for worker, unit in self.hosting() if worker.family == family]
+        coming = [unit for unit in units if unit.state in {"waiting", "starting", "backoff", "stopping"}]
+        if not coming and (asleep := [unit for unit in units if unit.state == "stopped"]):
+            self._keeper.demand(asleep[0].name)
+            coming = asleep[:1]
+        if not coming:
+            return f"no worker of the family {family} is connected"
+        return f"{coming[0].name} is {coming[0].state}" + (f": {coming[0].why}" if coming[0].why else "")
+
+    def rest(self, name: str) -> None:
+        """Stop a worker that hosts nothing; the next wake starts it again."""
+        self._keeper.stop([name], self.on_registered)
+
+    def is_guest(self, name: str, pid: int) -> bool:
+        """Whether a process is the hosting worker that it says it is."""
+        worker, unit = self._workers.get(name), self._keeper.units.get(name)
+        return worker is not None and worker.hosts and unit is not None and unit.pid == pid
+
+    def _gone(self, unit: Unit) -> None:
+        worker = self._workers.get(unit.name)
+        if worker is not None and worker.hosts:
+            self.on_host_gone(unit)
+
+    # Coming
+
     def register(self, request: Request) -> None:
         """Take a worker in.
 
@@ -77,13 +122,18 @@ class Workers:
         unit = self._keeper.unit(name)
         if name != self._root and name not in self._workers:
             raise RefusedError(f"{name} is no worker")
+        hosting = name in self._workers and self._workers[name].hosts
+        if hosting and unit.pid != connection.pid:
+            raise RefusedError(f"{name} is pid {unit.pid}; only sutazaid starts it")
         if name != self._root and unit.pid != connection.pid:
             self._take_in(unit, connection.pid)
         if request.body.get("ready", True) is False:  # what it pre-loads from now on is charged to its own group
             request.reply()
             return
         self._server.name(connection, name)
-        if request.number("threads", 1) > 1:
+        if hosting:
+            self._tell_privileges(self._workers[name])
+        elif request.number("threads", 1) > 1:
             self._alarms.raise_("WorkerCannotFork", name, f"it has {request.number('threads', 1)} threads")
         else:
             self._alarms.clear("WorkerCannotFork", name)
@@ -91,6 +141,13 @@ class Workers:
         self._keeper.ready(unit)
         self._keeper.advance()
         self.on_registered()
+
+    def _tell_privileges(self, worker: Worker) -> None:
+        if worker.unreadable:
+            text = f"{worker.name} runs as root: other users cannot read {worker.unreadable}"
+            self._alarms.raise_("PrivilegesNotDropped", worker.name, text)
+        else:
+            self._alarms.clear("PrivilegesNotDropped", worker.name)
 
     def greeted(self, name: str, pid: int) -> None:
         """A member says hello before it loads: from here on what it loads is charged to its own group.

@@ -197,3 +197,21 @@ def test_a_service_that_we_are_has_our_port(fleet: Build, host: Build) -> None:
         wrong = spec.Provided("x", by, (spec.ServicePort("main", number, PLACE),))
         (error,) = plan.make(fleet(provided={"x": wrong}), host()).errors
         assert error.code == "port-not-provided"
+
+
+def test_hosting_workers_start_when_needed(fleet: Build, host: Build, agent: Build) -> None:
+    """They stand in the agents' pool, are no part of the start, and the gateway answers their ports."""
+    pools = {
+        "python": spec.RuntimePool("python", 1, (spec.Family("base"),), 10500, 10507),
+        "node": spec.RuntimePool("node", 2, (spec.Family("node"),), 10508, 10511, hosts=True),
+    }
+    manifest = fleet(agent("page", runtime="node"), runtime_pools=pools, host=spec.Host(cores=12))
+    result = plan.make(manifest, host(cores=12))
+    rows = [row for row in result.processes if row.family == "node"]
+    assert [(row.name, row.pool, row.ports, row.on_demand) for row in rows] == [
+        (f"node-{index}", "standard", (10508 + index,), True) for index in range(2)
+    ]
+    assert all(0 < row.envelope_bytes <= row.memory_bytes for row in rows)
+    assert [row.held_by for row in result.ports if row.owner == "node-0"] == ["gateway"]
+    assert [row.family for row in result.agents if row.name == "page"] == ["node"]
+    assert not [step for stage in result.stages for step in stage.steps if "node-0" in step]

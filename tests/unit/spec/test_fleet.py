@@ -253,7 +253,6 @@ def test_runtime_pools(load: Load, wrong: Wrong) -> None:
     mistake = the(wrong("fleet: a\nruntime_pools: {python: {families: [base, dat]}}\n"), "unknown family 'dat'")
     assert mistake.hint.startswith("did you mean data?")
     the(wrong("fleet: a\nruntime_pools: {python: {workers: 9}}\n"), "9 workers have only the 8 ports")
-    the(wrong("fleet: a\nruntime_pools: {node: {workers: 1}}\n"), "node is not in this version")
     assert the(wrong("fleet: a\nruntime_pools: {pyton: {}}\n"), "unknown runtime").hint == "did you mean python?"
 
 
@@ -317,7 +316,7 @@ def test_all_mistakes_at_once(wrong: Wrong) -> None:
     """One run shows everything that is wrong in different parts."""
     found = wrong(
         "fleet: X\nprofile: standard\nhost: {memory: 4}\nmemory_pools: {critical: {size: 8}}\n"
-        "port_ranges: {agents: x}\nruntime_pools: {go: {}}\nservices:\n  a: {}\nagents: {b: {}}\nllm: {cpu: 1}\n"
+        "port_ranges: {agents: x}\nruntime_pools: {rust: {}}\nservices:\n  a: {}\nagents: {b: {}}\nllm: {cpu: 1}\n"
         "policies: {keep: {critical: 5}}\nzz: 1\n"
     )
     lines = {mistake.line for mistake in found}

@@ -48,12 +48,10 @@ def test_what_runs_cannot_wait_for_what_is_planned(wrong: Wrong) -> None:
 
 
 def test_workers_of_other_languages_can_be_planned(load: Load, wrong: Wrong) -> None:
-    """They have the blueprint's ports and number; without the mark they are refused."""
+    """They have the blueprint's ports and number."""
     pool = load("fleet: a\nruntime_pools: {node: {status: planned, memory: 96MB}}\n").runtime_pools["node"]
     assert (pool.planned, pool.workers, pool.port_first, pool.port_last) == (True, 4, 10508, 10511)
     assert pool.memory_bytes == 96 * MIB
-    (mistake,) = wrong("fleet: a\nruntime_pools: {node: {workers: 4}}\n")
-    assert "status: planned" in mistake.hint
     (mistake,) = wrong("fleet: a\nruntime_pools: {go: {status: planned, workers: 5}}\n")
     assert "have only the 4 ports 10512-10515" in mistake.problem
 

@@ -116,7 +116,7 @@ def test_every_key_of_the_readers_is_in_the_schema_and_no_other(load: Load, monk
     load(
         "fleet: a\nhost: {memory: 64GB}\nmemory_pools: {critical: {platform: {size: auto}}, standard: {size: 6GB}}\n"
         "cpu_sets: {c: {cores: 0}}\nport_ranges: {agents: 10300-10599}\nllm: {cpu: 1c}\n"
-        "runtime_pools: {python: {families: {base: {memory: 100MB}}}, go: {status: planned}}\n"
+        "runtime_pools: {python: {families: {base: {memory: 100MB}}}, go: {status: planned}, node: {idle: 1m}}\n"
         "services:\n"
         "  s: {command: x, memory: 1MB, port: 10600, ready: {tcp: true}, probe: {tcp: true}}\n"
         "  k: {by: gateway, port: 10005}\n"
@@ -125,7 +125,19 @@ def test_every_key_of_the_readers_is_in_the_schema_and_no_other(load: Load, monk
     )
     pools_and_services = {"critical", "standard", "infrastructure", "monitoring", "reserve"}
     in_schema = {path[-1] for path in keys_of(SCHEMA)} - {"*"}
-    names = {"s", "k", "c", "base", "python", "go", "health-monitor", "p", "h", "a"}  # the user's, in the text above
+    names = {
+        "s",
+        "k",
+        "c",
+        "base",
+        "python",
+        "go",
+        "node",
+        "health-monitor",
+        "p",
+        "h",
+        "a",
+    }  # the user's, in the text above
     in_folders = {"name", "version"}  # of an agent's own manifest.toml
     assert asked - in_schema - pools_and_services - names - in_folders == set()
     assert in_schema - asked == set()

@@ -33,6 +33,7 @@ def test_the_last_user_ids_are_a_spares(tmp_path: Path, monkeypatch: pytest.Monk
     workers, cells, gate, loop = MagicMock(), MagicMock(), MagicMock(), MagicMock()
     loop.now_ms.return_value = loop.clock.wall_ms.return_value = 1
     workers.for_family.return_value = [(WORKER, MagicMock())]
+    workers.hosts.return_value = False
     gate.ask_instance.side_effect = lambda _, ticket: Admission(ticket)
     spares = Spares(SpareTools(loop, cells, gate, MagicMock(), workers, tmp_path / "tickets"), slots)
     for number in (1, 2):
