@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -67,6 +68,9 @@ def own(tmp_path: Path) -> Iterator[OwnSutazaid]:
     """A fleet of its own that is gone afterwards, whatever happened."""
     fleet = OwnSutazaid(tmp_path)
     yield fleet
+    with contextlib.suppress(OSError, ConnectionError):  # a stop would give them their time to finish
+        for each in fleet.status()["instances"]:
+            fleet.ask("kill", ticket=each["ticket"])
     fleet.close()
 
 
