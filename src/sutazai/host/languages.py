@@ -83,7 +83,7 @@ def find_node() -> tuple[str, str]:
 LANGUAGES = {
     "node": Language(
         name="node",
-        suffixes=(".js", ".mjs", ".json"),
+        suffixes=(".mjs", ".js", ".json"),
         find=find_node,
         hint="run: scripts/bootstrap base node, or install Node 18 or newer",
         worker=(str(RUNTIMES / "node" / "worker.mjs"),),
