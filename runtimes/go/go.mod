@@ -1,0 +1,3 @@
+module sutazai
+
+go 1.19
