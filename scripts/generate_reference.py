@@ -59,7 +59,7 @@ def _verb(title: str, verb: Any) -> list[str]:
 def licences_page() -> str:
     """List each pinned run-time dependency with its licence, as its own metadata states it."""
     rows = []
-    for group in ("base", "llm", "data", "ml", "documents", "development", "postgres", "env-semgrep"):
+    for group in ("base", "llm", "data", "ml", "documents", "development", "postgres", "env-semgrep", "go"):
         text = (ROOT / f"requirements/{group}.txt").read_text()
         names = re.findall(r"^([a-z0-9][a-z0-9._-]*)==", text, re.MULTILINE)
         told = {name: _licence(name, group.removeprefix("env-") if group.startswith("env-") else "") for name in names}
@@ -68,6 +68,7 @@ def licences_page() -> str:
         "| Qwen2.5-Coder-0.5B-Instruct | model | Apache-2.0 |",
         "| SmolLM2-135M-Instruct | model, tests only | Apache-2.0 |",
         "| all-MiniLM-L6-v2 | model, on demand | Apache-2.0 |",
+        "| Go's standard library, linked into the worker of agents in Go | go | BSD-3-Clause |",
     ]
     head = [
         "# Licences",
