@@ -41,6 +41,14 @@ def child_task_id(parent: str, call_site: str, index: int) -> str:
     return f"t_{_encode(int.from_bytes(digest[:17], 'big') >> 6, _HASH_DIGITS)}"
 
 
+def named_child_id(parent: str, name: str) -> str:
+    """Make the identifier of a child that its parent names, whatever step or round emits it.
+
+    Whoever knows parent and name knows the child, so nobody has to remember it.
+    """
+    return child_task_id(parent, f"\x1e{name}", 0)
+
+
 def new_token() -> str:
     """Make a secret of 192 bits, safe in URLs."""
     return secrets.token_urlsafe(24)

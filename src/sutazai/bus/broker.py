@@ -20,6 +20,7 @@ from sutazai.bus.sessions import Session
 from sutazai.bus.statistics import Meters, Statistics
 from sutazai.bus.watch import Watches, error_message, is_end
 from sutazai.errors import InvalidInputError, ProtocolError, RefusedError
+from sutazai.outside import HUMAN, SIGNAL
 from sutazai.store.model import Event, Expire, Outcome, Promote, Purge, PurgeStates
 
 if TYPE_CHECKING:
@@ -342,8 +343,15 @@ class Broker:
         """Add what the running turn said last, and why a queued one waits."""
         lease = self.leases.by_task.get(task["id"])
         task["progress"] = lease.progress or None if lease is not None else None
-        task["why"] = self.demand.why(task["agent"]) if task["status"] == "queued" else ""
+        task["why"] = self._why(task) if task["status"] == "queued" else ""
         return task
+
+    def _why(self, task: dict[str, Any]) -> str:
+        if task["agent"] == HUMAN:
+            return "it waits for a person: sutazai task approve, or deny"
+        if task["agent"] == SIGNAL:
+            return f"it waits for the signal {task['skill']}: sutazai task signal"
+        return self.demand.why(task["agent"])
 
     def statistics(self) -> Statistics:
         """One picture of the broker."""

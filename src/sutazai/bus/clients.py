@@ -9,7 +9,7 @@ from sutazai.bus.watch import error_message
 from sutazai.errors import InvalidInputError, NotFoundError, QueueFullError, RefusedError
 from sutazai.ids import new_id
 from sutazai.limits import OPERATIONS_PENDING_MAX, PRIORITY_DEFAULT, TASK_INPUT_BYTES_MAX, TREE_TASKS_MAX
-from sutazai.store.model import Cancel, Get, List, NewTask, Outcome, ReadState, Submit, Tree
+from sutazai.store.model import Cancel, Get, List, NewTask, Outcome, ReadState, Resolve, Submit, Tree, Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,6 +41,7 @@ def new_task(broker: Broker, spec: messages.TaskSpec, *, priority: int = PRIORIT
         delay_ms=spec.delay_ms or 0,
         idempotency_key=spec.idempotency_key,
         named=spec.id is not None,
+        label=spec.label,
     )
 
 
@@ -63,6 +64,8 @@ class ClientDesk:
             "list": self._list,
             "stats": self._stats,
             "state": self._state,
+            "resolve": self._resolve,
+            "waiting": self._waiting,
         }
 
     def serve(self, session: Session, kind: str, message: dict[str, Any]) -> None:
@@ -113,6 +116,19 @@ class ClientDesk:
 
     def _cancel(self, session: Session, request: messages.OfTask) -> None:
         self._broker.journal.enqueue(Cancel(request.task), self._answering(session, request.id, self._task))
+
+    def _resolve(self, session: Session, request: messages.Resolve) -> None:
+        operation = Resolve(
+            request.task, request.verdict, request.by, request.comment, messages.to_json(request.data),
+            request.skill, request.key,
+        )  # fmt: skip
+        self._broker.journal.enqueue(operation, self._answering(session, request.id, self._task))
+
+    def _waiting(self, session: Session, request: messages.WaitingFor) -> None:
+        def make(tasks: list[dict[str, Any]]) -> dict[str, Any]:
+            return {"t": "list", "tasks": [self._broker.with_progress(task) for task in tasks]}
+
+        self._broker.journal.enqueue(Waiting(request.limit), self._answering(session, request.id, make))
 
     def _wait(self, session: Session, request: messages.WaitFor) -> None:
         until_ms = self._broker.clock.now_ms() + request.timeout_ms

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from sutazai.errors import NotFoundError
 from sutazai.limits import ATTEMPTS_MAX_DEFAULT, DEADLINE_MS_DEFAULT
+from sutazai.outside import OUTSIDE, WAIT_MS_DEFAULT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -35,7 +36,7 @@ class Directory:
         Raises:
             NotFoundError: it does not; the message names what is near.
         """
-        if self.agents is None:
+        if self.agents is None or agent in OUTSIDE:
             return
         if problem := self.unknown(agent):
             raise NotFoundError(problem)
@@ -46,6 +47,8 @@ class Directory:
 
     def instances_max(self, agent: str) -> int:
         """Concurrent instances of an agent."""
+        if agent in OUTSIDE:
+            return 0
         if self.agents is None:
             return INSTANCES_UNPLANNED_MAX
         facts = self.agents.get(agent)
@@ -58,6 +61,8 @@ class Directory:
 
     def deadline_ms(self, agent: str) -> int:
         """Of a task that names none."""
+        if agent in OUTSIDE:
+            return WAIT_MS_DEFAULT
         facts = self.agents.get(agent) if self.agents is not None else None
         return DEADLINE_MS_DEFAULT if facts is None else facts.deadline_ms
 
@@ -68,7 +73,7 @@ class Directory:
 
     def unknown(self, agent: str) -> str:
         """Say that there is no such agent, or only a planned one; empty when there is one, or nobody knows."""
-        if self.agents is None or agent in self.agents:
+        if self.agents is None or agent in self.agents or agent in OUTSIDE:
             return ""
         if agent in self._planned:
             return f"{agent} is planned and not built in this version: it takes no tasks"

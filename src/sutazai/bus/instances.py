@@ -10,9 +10,11 @@ from sutazai.bus import messages
 from sutazai.bus.acts import ActDesk
 from sutazai.bus.clients import new_task
 from sutazai.bus.own import OwnDesk
+from sutazai.bus.recall import RecallDesk
 from sutazai.bus.sessions import Instance
 from sutazai.bus.watch import error_message
 from sutazai.errors import FencedError, InvalidInputError, ProtocolError, RefusedError
+from sutazai.outside import OUTSIDE
 from sutazai.store.model import Commit, Failure, NewTask, Outcome, Progress, Turn, Wait
 
 if TYPE_CHECKING:
@@ -65,6 +67,7 @@ class InstanceDesk:
             "commit": self._commit,
             "act": self.acts.act,
             "own": OwnDesk(broker).own,
+            "recall": RecallDesk(broker).recall,
             "hibernate": self._hibernate,
         }
 
@@ -109,6 +112,8 @@ class InstanceDesk:
         now_ms = broker.clock.now_ms()
         if not hello.agent:
             raise ProtocolError("an instance says in its hello which agent it is")
+        if hello.agent in OUTSIDE:
+            raise ProtocolError(f"{hello.agent!r} is outside of the fleet: it has no instances")
         instance = Instance(hello.agent, ticket, session.peer.pid, session)
         older = self.by_ticket.get(ticket)
         self._coming.pop(ticket, None)
@@ -340,7 +345,7 @@ class InstanceDesk:
         wait = None
         if request.wait is not None and outcome == "wait":
             carry = None if request.wait.carry is None else messages.to_json(request.wait.carry)
-            wait = Wait(tuple(request.wait.tasks), request.wait.then, carry)
+            wait = Wait(tuple(request.wait.tasks), request.wait.then, carry, request.wait.count)
         return Commit(
             task=request.task, fence=request.fence, ticket=instance.ticket, outcome=outcome,
             result=messages.to_json(request.result) if outcome == "result" else None, failure=failure, wait=wait,
@@ -348,6 +353,7 @@ class InstanceDesk:
             state_version=request.state_version, emits=emits,
             effects=messages.to_json(request.effects) if request.effects else None,
             jitter=self._broker.rng.random(),
+            keeps=tuple((name, messages.to_json(value)) for name, value in (request.keeps or {}).items()),
         )  # fmt: skip
 
     def _hibernate(self, session: Session, instance: Instance, request: messages.Plain) -> None:

@@ -14,10 +14,13 @@ from sutazai.errors import InvalidInputError
 from sutazai.limits import (
     DELAY_MS_MAX,
     ERROR_DETAIL_BYTES_MAX,
+    KEPT_PER_TURN_MAX,
     KEY_CHARACTERS_MAX,
     LIST_TASKS_MAX,
     PRIORITY_LOWEST,
+    RECALLED_MAX,
     SUBMIT_TASKS_MAX,
+    WAITING_LISTED_MAX,
 )
 
 PROTOCOL_VERSION = 1
@@ -67,6 +70,7 @@ class TaskSpec(Struct, frozen=True):
     delay_ms: Milliseconds | None = None
     idempotency_key: Key | None = None
     attempts_max: Annotated[int, Meta(ge=1, le=1_000)] | None = None
+    label: Key | None = None
 
 
 class Submit(Struct, frozen=True):
@@ -97,6 +101,26 @@ class Listing(Struct, frozen=True):
     status: Key | None = None
     agent: Key | None = None
     limit: Annotated[int, Meta(ge=1, le=LIST_TASKS_MAX)] = 100
+    id: RequestId = None
+
+
+class Resolve(Struct, frozen=True):
+    """End a task that waits for a person or a signal."""
+
+    task: Key
+    verdict: Literal["approve", "deny", "signal"]
+    by: Key
+    comment: Annotated[str, Meta(max_length=4_000)] = ""
+    data: Any = None
+    skill: Text = ""
+    key: Text = ""
+    id: RequestId = None
+
+
+class WaitingFor(Struct, frozen=True):
+    """Read what waits for a person or a signal."""
+
+    limit: Annotated[int, Meta(ge=1, le=WAITING_LISTED_MAX)] = WAITING_LISTED_MAX
     id: RequestId = None
 
 
@@ -152,6 +176,17 @@ class Own(Struct, frozen=True):
     id: RequestId = None
 
 
+class Recall(Struct, frozen=True):
+    """Read kept values of an own task, and results of tasks that own tasks emitted."""
+
+    task: Key
+    fence: Count
+    of: Text = ""
+    names: Annotated[list[Key], Meta(max_length=RECALLED_MAX)] = []
+    results: Annotated[list[Key], Meta(max_length=RECALLED_MAX)] = []
+    id: RequestId = None
+
+
 class FailureSpec(Struct, frozen=True):
     """Why a turn failed."""
 
@@ -167,6 +202,7 @@ class WaitSpec(Struct, frozen=True):
     tasks: Annotated[list[Key], Meta(max_length=10_000)]
     then: Key
     carry: Any = None
+    count: Count = 0
 
 
 class Commit(Struct, frozen=True):
@@ -183,6 +219,7 @@ class Commit(Struct, frozen=True):
     state_version: Count = 0
     emits: Annotated[list[TaskSpec], Meta(max_length=10_000)] | None = None
     effects: list[Any] | None = None
+    keeps: Annotated[dict[Key, Any], Meta(max_length=KEPT_PER_TURN_MAX)] | None = None
     pull: bool = False
 
 
@@ -197,6 +234,8 @@ CLIENT_MESSAGES: dict[str, type[Struct]] = {
     "list": Listing,
     "stats": Plain,
     "state": OfState,
+    "resolve": Resolve,
+    "waiting": WaitingFor,
 }
 INSTANCE_MESSAGES: dict[str, type[Struct]] = {
     "pull": Plain,
@@ -204,6 +243,7 @@ INSTANCE_MESSAGES: dict[str, type[Struct]] = {
     "commit": Commit,
     "act": Act,
     "own": Own,
+    "recall": Recall,
     "hibernate": Plain,
 }
 

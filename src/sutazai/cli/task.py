@@ -9,12 +9,16 @@ import typer
 
 from sutazai.cli import fleets
 from sutazai.cli.down import FleetOption, JsonOption
-from sutazai.cli.exits import FAILED, OK
+from sutazai.cli.exits import BAD_MANIFEST, FAILED, OK, CliError
 from sutazai.cli.output import console, note, print_json
 from sutazai.client import TaskClient
 
-run = typer.Typer(help="Look at durable tasks: list, show, tree, watch, cancel.", no_args_is_help=True)
+run = typer.Typer(
+    help="Look at durable tasks: list, show, tree, watch, cancel; answer those that wait for a person or a signal.",
+    no_args_is_help=True,
+)
 TaskArgument = Annotated[str, typer.Argument(help="Identifier of the task, like t_1jx3…")]
+SAID = {"approve": "approved", "deny": "denied", "signal": "signalled"}
 COLOURS = {"succeeded": "green", "failed": "red", "dead": "red", "expired": "red", "cancelled": "yellow"}
 
 
@@ -68,13 +72,15 @@ def tree(task: TaskArgument, *, fleet: FleetOption = None, as_json: JsonOption =
     if as_json:
         print_json(tasks)
         return
+    from rich.markup import escape
     from rich.tree import Tree
 
     nodes: dict[str, Tree] = {}
     root = Tree(task)
     for entry in tasks:
         colour = COLOURS.get(entry["status"], "cyan")
-        label = f"{entry['agent']}.{entry['skill']} [{colour}]{entry['status']}[/] {entry['id']}"
+        name = f"[bold]{escape(entry['label'])}[/] " if entry.get("label") else ""
+        label = f"{name}{entry['agent']}.{entry['skill']} [{colour}]{entry['status']}[/] {entry['id']}"
         if entry["id"] == task:
             root.label = label
             nodes[task] = root
@@ -90,8 +96,18 @@ def _turn(turn: dict[str, Any]) -> str:
     ended = turn.get("ended_wall_ms")
     took = f"{(ended - started) / 1_000:.2f} s" if ended else "running"
     outcome = turn.get("outcome") or "running"
+    if outcome in SAID:
+        said = turn.get("effects") or {}
+        comment = f": {said['comment']}" if said.get("comment") else ""
+        return f"[green]{SAID[outcome]}[/] by {_escaped(said.get('by', ''))}{_escaped(comment)}"
     colour = "green" if outcome in {"result", "wait"} else "yellow"
     return f"[dim]turn with token {turn['fence']}[/] [{colour}]{outcome}[/] [dim]{took} pid {turn.get('pid') or '–'}[/]"
+
+
+def _escaped(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
 
 
 @run.command("watch")
@@ -112,6 +128,94 @@ def cancel(task: TaskArgument, *, fleet: FleetOption = None, as_json: JsonOption
         print_json(found)
     else:
         print(f"{task} is {found['status']}")
+
+
+ByOption = Annotated[str, typer.Option("--by", help="Who says it, for the history; your user name when left out.")]
+CommentOption = Annotated[str, typer.Option("--comment", help="Why, for the history.")]
+DataOption = Annotated[str | None, typer.Option("--data", help="JSON that is handed on to the task's result.")]
+WaitingArgument = Annotated[str, typer.Argument(help="The waiting task, or one above it, like a workflow's run.")]
+
+
+@run.command("waiting")
+def waiting(*, fleet: FleetOption = None, as_json: JsonOption = False) -> None:
+    """List tasks that wait for a person or a signal, with what they ask."""
+    with _client(fleet) as client:
+        tasks = client.waiting()
+    if as_json:
+        print_json(tasks)
+        return
+    if not tasks:
+        print("nothing waits for a person or a signal")
+    for entry in tasks:
+        asked = entry["input"] if isinstance(entry.get("input"), dict) else {}
+        left_s = (entry.get("deadline_left_ms") or 0) // 1_000
+        wanted = "a person" if entry["agent"] == "human" else f"the signal {entry['skill']}"
+        print(f"{entry['id']}  {entry.get('label') or ''}  waits for {wanted}, {left_s} s left".replace("    ", "  "))
+        if text := asked.get("text"):
+            print(f"    {text}")
+        if asked.get("show") is not None:
+            print_json(asked["show"])
+
+
+@run.command("approve")
+def approve(
+    task: WaitingArgument,
+    *,
+    comment: CommentOption = "",
+    data: DataOption = None,
+    by: ByOption = "",
+    fleet: FleetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say yes to a task that waits for a person; what waits for it goes on."""
+    with _client(fleet) as client:
+        _told(client.approve(task, by=by, comment=comment, data=_data(data)), "approved", as_json=as_json)
+
+
+@run.command("deny")
+def deny(
+    task: WaitingArgument,
+    *,
+    comment: CommentOption = "",
+    data: DataOption = None,
+    by: ByOption = "",
+    fleet: FleetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say no to a task that waits for a person: it fails with the code denied."""
+    with _client(fleet) as client:
+        _told(client.deny(task, by=by, comment=comment, data=_data(data)), "denied", as_json=as_json)
+
+
+@run.command("signal")
+def signal(
+    task: WaitingArgument,
+    name: Annotated[str, typer.Argument(help="Which signal; may be left out when only one is waited for.")] = "",
+    *,
+    data: DataOption = None,
+    by: ByOption = "",
+    fleet: FleetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Send a signal to a task that waits for it."""
+    with _client(fleet) as client:
+        _told(client.signal(task, name, by=by, data=_data(data)), "signalled", as_json=as_json)
+
+
+def _data(text: str | None) -> Any:
+    import json
+
+    try:
+        return None if text is None else json.loads(text)
+    except ValueError as error:
+        raise CliError(f"--data is no JSON: {error}", BAD_MANIFEST) from error
+
+
+def _told(found: dict[str, Any], word: str, *, as_json: bool) -> None:
+    if as_json:
+        print_json(found)
+    else:
+        print(f"{found['id']} is {word}")
 
 
 def follow(client: TaskClient, task: str, *, as_json: bool = False) -> None:

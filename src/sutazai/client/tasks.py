@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import getpass
+import os
 import time
 from typing import TYPE_CHECKING, Any, Self
 
 from sutazai.client import where
 from sutazai.errors import InternalError, UnavailableError
+from sutazai.ids import new_id
 from sutazai.wire.messages import PROTOCOL_VERSION, TERMINAL, error_of
 from sutazai.wire.transport import BlockingConnection
 
@@ -126,6 +129,49 @@ class TaskClient:
         """Cancel a task; returns it as it is then."""
         return self._task({"t": "cancel", "task": task})
 
+    def waiting(self, limit: int = 100) -> list[dict[str, Any]]:
+        """Tasks that wait for a person or a signal, with what they ask (``input``), the oldest first."""
+        found: list[dict[str, Any]] = self._request({"t": "waiting", "limit": limit})["tasks"]
+        return found
+
+    def approve(self, task: str, *, by: str = "", comment: str = "", data: Any = None) -> dict[str, Any]:
+        """Say yes to a task that waits for a person; ``task`` may also be one above it, like a workflow's run.
+
+        Args:
+            task: identifier.
+            by: who says it, for the history; the name of this process's user when empty.
+            comment: why, for the history.
+            data: JSON that the task's result hands on.
+
+        Returns:
+            The task as it is then. A question that is asked again over a new connection changes nothing.
+
+        Raises:
+            NotFoundError: there is no such task.
+            InvalidInputError: it does not wait for this, or several tasks below it do.
+            RefusedError: it is over; the message says who had answered before.
+        """
+        return self._resolve(task, "approve", by, comment=comment, data=data)
+
+    def deny(self, task: str, *, by: str = "", comment: str = "", data: Any = None) -> dict[str, Any]:
+        """Say no; as ``approve``. The waiting task fails with the code ``denied``."""
+        return self._resolve(task, "deny", by, comment=comment, data=data)
+
+    def signal(self, task: str, name: str = "", *, by: str = "", data: Any = None) -> dict[str, Any]:
+        """Send a signal to a task that waits for it; as ``approve``.
+
+        Args:
+            task: identifier of the waiting task, or of one above it.
+            name: of the signal; may be empty when only one is waited for.
+            by: who sends it.
+            data: JSON that the task's result hands on.
+        """
+        return self._resolve(task, "signal", by, skill=name, data=data)
+
+    def _resolve(self, task: str, verdict: str, by: str, **fields: Any) -> dict[str, Any]:
+        message = {"t": "resolve", "task": task, "verdict": verdict, "by": by or _user(), "key": new_id("k")}
+        return self._task({**message, **fields})
+
     def tree(self, task: str) -> list[dict[str, Any]]:
         """A task and all its descendants, each with its ``turns``."""
         found: list[dict[str, Any]] = self._request({"t": "tree", "task": task})["tasks"]
@@ -195,6 +241,13 @@ class TaskClient:
                 cause = error.__cause__
                 where.not_answering(paths, "the broker", cause if isinstance(cause, OSError) else OSError(str(error)))
         return self._connection
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a uid without a name
+        return f"uid {os.getuid()}"
 
 
 def _open(path: Path, name: str, timeout_s: float) -> BlockingConnection:

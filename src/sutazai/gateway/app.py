@@ -172,6 +172,7 @@ def _edge_routes(pages: PageRoutes, tasks: TaskRoutes) -> list[Route]:
         Route("/metrics", pages.edge_metrics, methods=["GET"]),
         Route("/agents", pages.agents, methods=["GET"]),
         Route("/tasks", tasks.find, methods=["GET"]),
+        Route("/waiting", tasks.waiting, methods=["GET"]),
         *_task_routes(tasks, "/tasks/{task}"),
     ]
 
@@ -192,6 +193,9 @@ def _task_routes(tasks: TaskRoutes, path: str) -> list[Route]:
         Route(path, _of_agent(tasks.cancel, tasks.show), methods=["GET", "DELETE"]),
         Route(f"{path}/events", _of_agent(tasks.events), methods=["GET"]),
         Route(f"{path}/cancel", _of_agent(tasks.cancel), methods=["POST"]),
+        Route(f"{path}/approve", _of_agent(tasks.approve), methods=["POST"]),
+        Route(f"{path}/deny", _of_agent(tasks.deny), methods=["POST"]),
+        Route(f"{path}/signal", _of_agent(tasks.signal), methods=["POST"]),
     ]
 
 

@@ -15,6 +15,7 @@ import msgspec
 
 from sutazai.gateway.problems import Problem, invalid
 from sutazai.limits import BODY_BYTES_MAX, BODY_WAIT_MS_MAX, PREFER_WAIT_MS_MAX, PRIORITY_LOWEST
+from sutazai.outside import SEND
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -98,6 +99,11 @@ async def read_json(request: Request) -> dict[str, Any]:
     return body
 
 
+def has_body(request: Request) -> bool:
+    """Whether the client sends one: a request that needs none may come without."""
+    return request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
+
+
 def task_request(body: dict[str, Any]) -> TaskRequest:
     """Check the form of a decoded body; all mistakes at once.
 
@@ -144,6 +150,32 @@ def task_request(body: dict[str, Any]) -> TaskRequest:
         deadline_ms=milliseconds["deadline_s"],
         delay_ms=milliseconds["delay_s"],
     )
+
+
+def resolution(body: dict[str, Any], verdict: str) -> dict[str, Any]:
+    """Check the body of an approval, a denial or a signal; an empty object is one.
+
+    Raises:
+        Problem: 422, with a pointer for each mistake.
+    """
+    bounds = {"by": KEY_CHARACTERS_MAX, **({"name": KEY_CHARACTERS_MAX} if verdict == SEND else {"comment": 4_000})}
+    errors = [
+        {"pointer": f"#/{name}"[:NAME_CHARACTERS_MAX], "detail": f"unknown; known: {', '.join((*bounds, 'data'))}"}
+        for name in sorted(set(body) - {*bounds, "data"})
+    ]
+    errors += [
+        {"pointer": f"#/{name}", "detail": f"must be a text of at most {longest} characters"}
+        for name, longest in bounds.items()
+        if name in body and not (isinstance(body[name], str) and len(body[name]) <= longest)
+    ]
+    if errors:
+        raise invalid("the body does not fit", errors)
+    said = {"by": body.get("by") or "somebody over HTTP", "data": body.get("data")}
+    if body.get("comment"):
+        said["comment"] = body["comment"]
+    if body.get("name"):
+        said["skill"] = body["name"]
+    return said
 
 
 def idempotency_key(request: Request) -> str | None:

@@ -11,12 +11,15 @@ from starlette.responses import Response, StreamingResponse
 from sutazai.errors import SutazaiError
 from sutazai.gateway.problems import Problem
 from sutazai.gateway.reading import (
+    has_body,
     idempotency_key,
     prefer_wait_ms,
     read_json,
+    resolution,
     task_id,
     task_request,
 )
+from sutazai.outside import APPROVE, DENY, SEND
 from sutazai.wire.messages import LEASED, QUEUED, TERMINAL, WAITING
 
 if TYPE_CHECKING:
@@ -124,6 +127,32 @@ class TaskRoutes:
         task = await self._task(request)
         reply = await self._ask({"t": "cancel", "task": task["id"]}, ANSWER_S_MAX)
         return _json(reply["task"], 200)
+
+    async def approve(self, request: Request) -> Response:
+        """``POST /tasks/{id}/approve``: yes to the task of the path, or to the one below it that waits for a person."""
+        return await self._resolve(request, APPROVE)
+
+    async def deny(self, request: Request) -> Response:
+        """``POST /tasks/{id}/deny``: no; the waiting task fails with the code ``denied``."""
+        return await self._resolve(request, DENY)
+
+    async def signal(self, request: Request) -> Response:
+        """``POST /tasks/{id}/signal``: a signal, its name in ``name`` when several are waited for."""
+        return await self._resolve(request, SEND)
+
+    async def _resolve(self, request: Request, verdict: str) -> Response:
+        self._guard.may_write(request)
+        said = resolution(await read_json(request) if has_body(request) else {}, verdict)
+        task = await self._task(request)
+        message = {"t": "resolve", "task": task["id"], "verdict": verdict, **said}
+        if key := idempotency_key(request):
+            message["key"] = key
+        return _json((await self._ask(message, ANSWER_S_MAX))["task"], 200)
+
+    async def waiting(self, request: Request) -> Response:
+        """``GET /waiting``: tasks that wait for a person or a signal, with what they ask."""
+        self._guard.may_read(request)
+        return _json({"tasks": (await self._ask({"t": "waiting"}, ANSWER_S_MAX))["tasks"]}, 200)
 
     async def events(self, request: Request) -> Response:
         """``GET /tasks/{id}/events``: what happens to it, as server-sent events, until it ends."""

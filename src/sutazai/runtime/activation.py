@@ -223,6 +223,7 @@ class Instance:
             on_checkpoint=lambda context: self._checkpoint(turn, context),
             on_act=lambda _, action, arguments: self._act(turn, action, arguments),
             on_own=lambda fields: self._own(turn, fields),
+            on_recall=lambda fields: self._ask(turn, {"t": "recall", **fields}),
         )
         context = Context(turn, around)
         self._watcher.begin(turn, context)
@@ -259,7 +260,7 @@ class Instance:
     def _checkpoint(self, turn: Turn, context: Context) -> int:
         emits = [call.wire(turn.task.priority) for call in context.emitted.values()]
         state = context.changed_state()
-        commit = Commit(OUTCOME_CHECKPOINT, state=state, emits=emits)
+        commit = Commit(OUTCOME_CHECKPOINT, state=state, emits=emits, keeps=dict(context.kept))
         with self._watcher.paused():
             reply = self._send_commit(turn, commit, context.state_version, pull=False)
         if reply["status"] != LEASED:

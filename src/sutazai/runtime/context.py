@@ -14,13 +14,23 @@ import msgspec
 from pydantic_core import to_jsonable_python
 
 from sutazai.errors import NonRetryableError
-from sutazai.ids import child_task_id
-from sutazai.limits import EMITS_PER_TURN_MAX, PRIORITY_LOWEST, STATE_BYTES_MAX, TASK_INPUT_BYTES_MAX
-from sutazai.runtime.flow import Call
+from sutazai.ids import child_task_id, named_child_id
+from sutazai.limits import (
+    EMITS_PER_TURN_MAX,
+    KEPT_BYTES_MAX,
+    KEPT_PER_TURN_MAX,
+    KEY_CHARACTERS_MAX,
+    PRIORITY_LOWEST,
+    RECALLED_MAX,
+    STATE_BYTES_MAX,
+    TASK_INPUT_BYTES_MAX,
+)
+from sutazai.runtime.flow import Call, Result
 from sutazai.runtime.log import Log
+from sutazai.runtime.turn import result_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Unpack
 
     from sutazai.client import FleetClient
@@ -41,6 +51,9 @@ class CallOptions(TypedDict, total=False):
         session: tasks of one session run in order and share state.
         key: sets apart calls of one place whose order may differ when the turn is executed again.
         idempotency_key: a task that has it already is not stored twice.
+        attempts_max: own failures until it is dead; without it the agent's default.
+        label: its name in a history, for people.
+        name: names the task within this one, whatever step emits it: its id is ``ctx.child_id(name)``.
     """
 
     priority: int
@@ -49,6 +62,9 @@ class CallOptions(TypedDict, total=False):
     session: str
     key: str
     idempotency_key: str
+    attempts_max: int
+    label: str
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +95,7 @@ class Surroundings:
         on_checkpoint: commits what was done so far; gives the state's new version.
         on_act: asks the fleet for an action with these arguments; gives what was done.
         on_own: asks the broker for tasks of this agent.
+        on_recall: asks the broker for kept values and results.
     """
 
     settings: dict[str, Any] = field(default_factory=dict)
@@ -91,6 +108,7 @@ class Surroundings:
     on_checkpoint: Callable[[Context], int] | None = None
     on_act: Callable[[Context, str, dict[str, Any]], dict[str, Any]] | None = None
     on_own: Callable[[dict[str, Any]], list[dict[str, Any]]] | None = None
+    on_recall: Callable[[dict[str, Any]], dict[str, Any]] | None = None
 
 
 class Context:
@@ -101,6 +119,7 @@ class Context:
         settings: what the manifest hands to the agent.
         log: writes JSON lines that name agent and task.
         emitted: tasks that are stored when the turn commits.
+        kept: values that are stored when the turn commits, by name.
         progress_now: the last progress; ``None`` when there was none.
     """
 
@@ -109,6 +128,7 @@ class Context:
         self.settings: dict[str, Any] = around.settings
         self.log = around.log.bind(agent=turn.task.agent, task=turn.task.id, skill=turn.task.skill)
         self.emitted: dict[str, Call] = {}
+        self.kept: dict[str, Any] = {}
         self.progress_now: Progress | None = None
         self._around = around
         self._deadline_s = turn.deadline_s
@@ -141,8 +161,9 @@ class Context:
         priority = options.get("priority")
         if priority is not None and not 0 <= priority <= PRIORITY_LOWEST:
             raise NonRetryableError(f"a priority is 0 to {PRIORITY_LOWEST}, not {priority}")
+        name = options.get("name", "")
         return Call(
-            id=self._child_id(agent, skill, options.get("key", "")),
+            id=self.child_id(name) if name else self._child_id(agent, skill, options.get("key", "")),
             agent=agent,
             skill=skill,
             input=data,
@@ -151,6 +172,8 @@ class Context:
             deadline_ms=round(options.get("deadline_s", 0) * 1_000),
             delay_ms=round(options.get("delay_s", 0) * 1_000),
             idempotency_key=options.get("idempotency_key", ""),
+            attempts_max=options.get("attempts_max", 0),
+            label=options.get("label", "")[:KEY_CHARACTERS_MAX],
         )
 
     def emit(self, agent: str, skill: str, input: Any = None, **options: Unpack[CallOptions]) -> str:  # noqa: A002
@@ -234,6 +257,7 @@ class Context:
         self.state_version = self._around.on_checkpoint(self)
         self._state_before = _encoded(self._state)
         self.emitted.clear()
+        self.kept.clear()
         self._counts.clear()
 
     def act(self, action: str, **arguments: Any) -> dict[str, Any]:
@@ -256,6 +280,70 @@ class Context:
         if self._around.on_act is None:
             raise NonRetryableError("there is no fleet here to act on")
         return self._around.on_act(self, action, arguments)
+
+    def child_id(self, name: str) -> str:
+        """Give the id of the task that this one emits under a name."""
+        return named_child_id(self.task.id, name)
+
+    def keep(self, name: str, value: Any) -> None:
+        """Store a value under a name for later turns of this task; with the commit, and as long as the task is known.
+
+        For what is read now and then: unlike state and carry it is not written and handed over again in each turn.
+
+        Args:
+            name: up to ``KEY_CHARACTERS_MAX`` characters; a value that has it already is replaced.
+            value: JSON of up to ``KEPT_BYTES_MAX`` bytes.
+
+        Raises:
+            NonRetryableError: it is no JSON or too large, or the turn keeps too many.
+        """
+        try:
+            data = to_jsonable_python(value)
+            size = len(msgspec.json.encode(data))
+        except (ValueError, TypeError, OverflowError, RecursionError) as error:
+            raise NonRetryableError(f"the value {name!r} to keep is no JSON: {error}") from error
+        if size > KEPT_BYTES_MAX or not 1 <= len(name) <= KEY_CHARACTERS_MAX:
+            raise NonRetryableError(f"the value {name[:80]!r} to keep has {size} bytes; the limit is {KEPT_BYTES_MAX}")
+        if len(self.kept) >= KEPT_PER_TURN_MAX:
+            raise NonRetryableError(f"a turn keeps at most {KEPT_PER_TURN_MAX} values")
+        self.kept[name] = data
+
+    def recall(self, names: Sequence[str] = (), *, of: str = "") -> dict[str, Any]:
+        """Read values that earlier turns kept; what there is not is left out.
+
+        Args:
+            names: of the values.
+            of: another task of this agent whose values are meant; empty for this one.
+
+        Raises:
+            NonRetryableError: that task is another agent's, or there is none.
+        """
+        return self._recall(of, names, ())[0]
+
+    def results(self, tasks: Sequence[str]) -> dict[str, Result]:
+        """Read how tasks stand that this agent's tasks emitted, by id; one that does not exist is left out.
+
+        Raises:
+            NonRetryableError: one of them was emitted by another agent's task.
+        """
+        return {entry["task"]: result_of(entry) for entry in self._recall("", (), tasks)[1]}
+
+    def _recall(
+        self, of: str, names: Sequence[str], tasks: Sequence[str]
+    ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        if self._around.on_recall is None:
+            raise NonRetryableError("there is no broker here to ask for what was stored")
+        values: dict[str, Any] = {}
+        results: list[dict[str, Any]] = []
+        asked = [*names, *tasks]
+        while asked:
+            part, asked = asked[:RECALLED_MAX], asked[RECALLED_MAX:]
+            fields = {"of": of, "names" if names else "results": part}
+            reply = self._around.on_recall(fields)
+            values |= reply["values"]
+            results += reply["results"]
+            asked = [*reply.get("left", ()), *asked]
+        return values, results
 
     def changed_state(self) -> dict[str, Any] | None:
         """Give the state as JSON when it is another than at the turn's start, else ``None``.

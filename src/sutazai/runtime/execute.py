@@ -102,7 +102,9 @@ def _execute(agent: Agent, turn: Turn, context: Context, run: Runner) -> Commit:
     if isinstance(value, Wait):
         return _wait(agent, value, context)
     result = _result(skill, value)
-    return Commit(OUTCOME_RESULT, result=result, state=context.changed_state(), emits=_emits(context, ()))
+    return Commit(
+        OUTCOME_RESULT, result=result, state=context.changed_state(), emits=_emits(context, ()), keeps=context.kept
+    )
 
 
 def _continue(agent: Agent, name: str, came: tuple[list[Any], Any], context: Context, run: Runner) -> Any:
@@ -161,9 +163,10 @@ def _wait(agent: Agent, wait: Wait[Any], context: Context) -> Commit:
         raise NonRetryableError("a wait names the same call twice: make one call for each piece of work")
     return Commit(
         OUTCOME_WAIT,
-        wait={"tasks": tasks, "then": wait.step, "carry": carry},
+        wait={"tasks": tasks, "then": wait.step, "carry": carry, "count": wait.count},
         state=context.changed_state(),
         emits=emits,
+        keeps=context.kept,
     )
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from sutazai.errors import SkillError
+from sutazai.wire.messages import TERMINAL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -31,6 +32,8 @@ class Call:
         deadline_ms: from the commit on; 0 for the agent's default.
         delay_ms: not before this time after the commit.
         idempotency_key: beyond the id; empty for none.
+        attempts_max: own failures until it is dead; 0 for the agent's default.
+        label: its name in a history, for people; empty for none.
     """
 
     id: str
@@ -42,6 +45,8 @@ class Call:
     deadline_ms: int = 0
     delay_ms: int = 0
     idempotency_key: str = ""
+    attempts_max: int = 0
+    label: str = ""
 
     def wire(self, default_priority: int) -> dict[str, Any]:
         """Write it as an entry of a commit's ``emits``."""
@@ -55,6 +60,8 @@ class Call:
             "delay_ms": self.delay_ms,
             "deadline_ms": self.deadline_ms or None,
             "idempotency_key": self.idempotency_key or None,
+            "attempts_max": self.attempts_max or None,
+            "label": self.label or None,
         }
 
 
@@ -66,7 +73,8 @@ class Result:
         task: its id.
         agent: who was asked.
         skill: what for.
-        status: ``succeeded``, or how it failed: ``failed``, ``dead``, ``cancelled``, ``expired``.
+        status: ``succeeded``, or how it failed: ``failed``, ``dead``, ``cancelled``, ``expired``; in a wait for the
+            first of several also ``queued``, ``leased``, ``waiting``.
         result: what the skill returned, as JSON; ``None`` when it failed.
         error: ``{code, message, retryable, detail}`` when it failed.
     """
@@ -82,6 +90,11 @@ class Result:
     def ok(self) -> bool:
         """Whether it succeeded."""
         return self.status == "succeeded"
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended, well or not."""
+        return self.status in TERMINAL
 
     def require(self) -> Any:
         """Give the result.
@@ -105,11 +118,13 @@ class Wait(Generic[T]):
         calls: from ``Context.call``; their order is the order of the results.
         then: a function marked with ``@agent.step``, or its name.
         carry: handed to the step as it is; JSON.
+        count: go on when so many of the calls are done; 0 for all. The others run on: name them in the next wait again.
     """
 
     calls: Sequence[Call]
     then: Callable[..., Any] | str
     carry: dict[str, Any] = field(default_factory=dict)
+    count: int = 0
 
     @property
     def step(self) -> str:

@@ -94,7 +94,7 @@ def read_turn(message: dict[str, Any]) -> Turn:
             fence=message["fence"],
             deadline_s=time.monotonic() + message["deadline_left_ms"] / 1_000,
             lease_ms=message["lease_ms"],
-            results=[_result(entry) for entry in task.get("results") or []],
+            results=[result_of(entry) for entry in task.get("results") or []],
             carry=task.get("carry"),
             state=(message.get("state") or {}) if session else None,
             state_version=message.get("state_version") or 0,
@@ -103,7 +103,8 @@ def read_turn(message: dict[str, Any]) -> Turn:
         raise ProtocolError(f"a turn lacks a part of its task: {error}") from error
 
 
-def _result(entry: dict[str, Any]) -> Result:
+def result_of(entry: dict[str, Any]) -> Result:
+    """Read the end of a task as the broker writes it."""
     return Result(
         task=entry["task"],
         agent=entry["agent"],
@@ -122,9 +123,10 @@ class Commit:
         outcome: ``result``, ``wait``, ``checkpoint`` or ``failed``.
         result: of the task, as JSON.
         error: ``{code, message, retryable, detail}``.
-        wait: ``{tasks, then, carry}``.
+        wait: ``{tasks, then, carry, count}``.
         state: new state of the session; ``None`` leaves it.
         emits: tasks to store with the commit.
+        keeps: values to store with the commit, by name.
     """
 
     outcome: str
@@ -133,6 +135,7 @@ class Commit:
     wait: dict[str, Any] | None = None
     state: dict[str, Any] | None = None
     emits: list[dict[str, Any]] = field(default_factory=list)
+    keeps: dict[str, Any] = field(default_factory=dict)
 
     def message(self, turn: Turn, state_version: int, *, pull: bool) -> dict[str, Any]:
         """Write it as a ``commit`` message without its ``id``."""
@@ -148,5 +151,6 @@ class Commit:
             "state_version": state_version,
             "emits": self.emits,
             "effects": [],
+            "keeps": self.keeps or None,
             "pull": pull,
         }

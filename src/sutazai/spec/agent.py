@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sutazai.errors import ConfigErrors
 from sutazai.limits import DEADLINE_MS_DEFAULT
+from sutazai.outside import OUTSIDE
 from sutazai.spec.http_agent import read_http
 from sutazai.spec.model import HOME_RUNTIME, Agent, Policies, Pool, Share
 from sutazai.spec.places import Mapping, Mistakes, Place, Scalar, Sequence
@@ -112,6 +113,10 @@ def read_agents(root: Section, context: AgentContext) -> dict[str, Agent]:
 
 
 def _agent(name: Scalar, section: Section, context: AgentContext) -> Agent | None:
+    if name.text in OUTSIDE:
+        hint = "choose another name: tasks of this one wait for somebody outside of the fleet"
+        section.mistakes.add(f"no agent can be called {name.text}", name.place, hint)
+        return None
     if is_planned(section):
         return _planned(name, section, context)
     base = _base(name, section, context)

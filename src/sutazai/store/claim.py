@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from sutazai.limits import RESULTS_BYTES_MAX
-from sutazai.store.model import LEASED, QUEUED, STATUS_NAMES, SUCCEEDED, Claim, Turn
+from sutazai.store.model import LEASED, QUEUED, STATUS_NAMES, SUCCEEDED, TERMINAL_FIRST, Claim, Turn
 from sutazai.store.queries import sql
 from sutazai.store.txn import CARRY, RESULT, Txn
 
@@ -61,7 +61,7 @@ def _results(txn: Txn, wait_for: str) -> list[dict[str, Any]]:
     for name in json.loads(wait_for):
         seq, _, agent, skill, status, error = by_id[name]
         result = txn.payload(seq, RESULT) if status == SUCCEEDED else None
-        failure = json.loads(error) if error and status != SUCCEEDED else None
+        failure = json.loads(error) if error and status >= TERMINAL_FIRST and status != SUCCEEDED else None
         size = len(result.encode()) if result else 0
         if size > room:
             result, size = None, 0

@@ -14,6 +14,7 @@ from sutazai.limits import (
     CARRY_BYTES_MAX,
     EFFECTS_BYTES_MAX,
     EMITS_PER_TURN_MAX,
+    KEPT_BYTES_MAX,
     STATE_BYTES_MAX,
     TASK_DEPTH_MAX,
     TASK_RESULT_BYTES_MAX,
@@ -48,6 +49,7 @@ _SESSIONS = sql("children_sessions")
 _ANCESTOR = sql("ancestor_of")
 _CHECKPOINT = sql("task_checkpoint")
 _PROGRESS = sql("task_progress")
+_KEEP = sql("kept_put")
 
 
 def commit(txn: Txn, operation: Commit) -> Committed:
@@ -73,6 +75,8 @@ def commit(txn: Txn, operation: Commit) -> Committed:
     version = _write_state(txn, row, operation)
     for task in emits:
         insert(txn, task, row)
+    for name, data in operation.keeps:
+        txn.execute(_KEEP, (row.seq, name, data))
     if operation.outcome == "checkpoint":
         txn.execute(_CHECKPOINT, (row.seq,))
         return Committed(STATUS_NAMES[LEASED], duplicate=False, state_version=version)
@@ -137,6 +141,8 @@ def _check(txn: Txn, row: Row, operation: Commit) -> list[NewTask]:
     for name, text, limit in sizes:
         if text is not None and len(text) > limit // 4 and len(text.encode()) > limit:
             raise InvalidInputError(f"the {name} of the turn is above {limit} bytes")
+    if any(len(data) > KEPT_BYTES_MAX // 4 and len(data.encode()) > KEPT_BYTES_MAX for _, data in operation.keeps):
+        raise InvalidInputError(f"a value that the turn keeps is above {KEPT_BYTES_MAX} bytes")
     if len(operation.emits) > EMITS_PER_TURN_MAX:
         raise InvalidInputError(f"the turn emits {len(operation.emits)} tasks, the bound is {EMITS_PER_TURN_MAX}")
     if operation.emits and row.depth >= TASK_DEPTH_MAX:
@@ -209,12 +215,15 @@ def _write_state(txn: Txn, row: Row, operation: Commit) -> int:
 def _wait(txn: Txn, row: Row, operation: Commit) -> str:
     wait = operation.wait or Wait((), "")
     names = json.dumps(wait.tasks)
-    opened = txn.execute(_AWAIT, {"parent": row.seq, "ids": names, "deadline_ms": row.deadline_ms}).fetchall()
-    status = WAITING if opened else QUEUED
+    values = {"parent": row.seq, "ids": names, "deadline_ms": row.deadline_ms, "turn": row.fence}
+    opened = txn.execute(_AWAIT, values).fetchall()
+    several = len(set(wait.tasks))
+    left = min(wait.count or several, several) - (several - len(opened))
+    status = WAITING if left > 0 else QUEUED
     txn.end_turn(row, "wait", status, effects=operation.effects)
     txn.execute(
         _WAIT,
-        {"seq": row.seq, "status": status, "step": wait.step, "wait_for": names, "children_open": len(opened)},
+        {"seq": row.seq, "status": status, "step": wait.step, "wait_for": names, "children_open": max(0, left)},
     )
     if wait.carry is None:
         txn.drop_payload(row.seq, CARRY)
@@ -223,5 +232,5 @@ def _wait(txn: Txn, row: Row, operation: Commit) -> str:
     txn.counts.move(row.agent, LEASED, -1)
     txn.counts.move(row.agent, status, 1, int(status == QUEUED))
     kind = STATUS_NAMES[status]
-    txn.event((row.seq, row.id, row.agent), row.events + 1, kind, {"step": wait.step, "open": len(opened)})
+    txn.event((row.seq, row.id, row.agent), row.events + 1, kind, {"step": wait.step, "open": max(0, left)})
     return kind

@@ -15,7 +15,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sutazai.errors import InvalidInputError, RefusedError, StorageFullError
-from sutazai.store import claim, commit, ending, model, read, submit
+from sutazai.store import claim, commit, ending, model, people, read, submit
 from sutazai.store.counts import Counts
 from sutazai.store.protocol import ClockReading, StoreStatistics
 from sutazai.store.queries import sql
@@ -33,6 +33,7 @@ _WRITES: dict[type, Callable[[Txn, Any], Any]] = {
     model.Lose: ending.lose,
     model.Progress: commit.progress,
     model.Cancel: ending.cancel,
+    model.Resolve: people.resolve,
     model.Expire: ending.expire,
     model.Promote: ending.promote,
     model.Purge: ending.purge,
@@ -44,6 +45,8 @@ _READS: dict[type, Callable[[Txn, Any], Any]] = {
     model.Tree: read.tree,
     model.List: read.list_tasks,
     model.ReadState: read.read_state,
+    model.Recall: people.recall,
+    model.Waiting: people.waiting,
 }
 FULL_TEXT = "the disk of the store is full: accepted tasks go on, new ones are refused; free some room"
 _UNFORESEEN = (OverflowError, ValueError, TypeError, KeyError, RecursionError)

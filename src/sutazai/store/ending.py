@@ -33,7 +33,7 @@ _BY_SEQ = sql("task_by_seq")
 _PURGEABLE = sql("purgeable")
 _USED = sql("bytes_used")
 _PURGE_STATES = sql("purge_states")
-_PURGES = tuple(sql(name) for name in ("purge_payloads", "purge_turns", "purge_events", "purge_task"))
+_PURGES = tuple(sql(name) for name in ("purge_payloads", "purge_turns", "purge_events", "purge_kept", "purge_task"))
 
 
 def lose(txn: Txn, operation: Lose) -> str | None:

@@ -40,6 +40,7 @@ class NewTask:
         idempotency_key: unique per agent.
         attempts_max: own failures until it is dead.
         named: the caller chose the identifier, so it may exist already.
+        label: its name in a history, for people.
     """
 
     id: str
@@ -53,6 +54,7 @@ class NewTask:
     delay_ms: int = 0
     idempotency_key: str | None = None
     named: bool = False
+    label: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +105,13 @@ class Wait:
         tasks: their identifiers; the step gets the results in this order.
         step: name.
         carry: JSON text for the step.
+        count: go on when so many of them are terminal; 0 for all.
     """
 
     tasks: tuple[str, ...]
     step: str
     carry: str | None = None
+    count: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +131,7 @@ class Commit:
         emits: children.
         effects: JSON text of the effects journal.
         jitter: a draw from 0 to 1 for the backoff.
+        keeps: name and JSON text of values for the task's later turns.
     """
 
     task: str
@@ -141,6 +146,7 @@ class Commit:
     emits: tuple[NewTask, ...] = ()
     effects: str | None = None
     jitter: float = 1.0
+    keeps: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +183,46 @@ class Cancel:
 
     task: str
     reason: str = "cancelled by a caller"
+
+
+@dataclass(frozen=True, slots=True)
+class Resolve:
+    """End a task that waits for a person or a signal. Reply: the task as ``Get`` gives it.
+
+    Attributes:
+        task: identifier of the waiting task, or of one above it below which only one such task waits.
+        verdict: what is said.
+        by: who says it, for the history.
+        comment: why, for the history.
+        data: JSON text that is handed on.
+        skill: which of several signals is meant; empty when only one is waited for.
+        key: the same resolution again under this key gets the same answer; empty for none.
+    """
+
+    task: str
+    verdict: Literal["approve", "deny", "signal"]
+    by: str
+    comment: str = ""
+    data: str = "null"
+    skill: str = ""
+    key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """Read what tasks of an agent kept, and results of tasks that they emitted. Reply: ``Recalled``.
+
+    Attributes:
+        agent: who asks.
+        task: whose kept values.
+        names: of values.
+        results: identifiers of tasks.
+    """
+
+    agent: str
+    task: str
+    names: tuple[str, ...]
+    results: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,6 +306,13 @@ class List:
 
 
 @dataclass(frozen=True, slots=True)
+class Waiting:
+    """Read tasks that wait for a person or a signal, with their inputs. Reply: list of JSON objects, oldest first."""
+
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
 class ReadState:
     """Read a session's state. Reply: ``(version, JSON text)`` or None."""
 
@@ -267,8 +320,8 @@ class ReadState:
     session: str
 
 
-Write = Submit | Claim | Commit | Lose | Progress | Cancel | Expire | Promote | Purge | PurgeStates
-Read = Get | Events | Tree | List | ReadState
+Write = Submit | Claim | Commit | Lose | Progress | Cancel | Resolve | Expire | Promote | Purge | PurgeStates
+Read = Get | Events | Tree | List | ReadState | Recall | Waiting
 Operation = Write | Read
 
 
@@ -322,6 +375,21 @@ class Committed:
     status: str
     duplicate: bool
     state_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    """Answer to a recall; what is not there is left out.
+
+    Attributes:
+        values: JSON text by name.
+        results: ends of tasks, ``result`` is JSON text; open tasks too.
+        left: names and identifiers that did not fit: ask again for them.
+    """
+
+    values: dict[str, str]
+    results: list[dict[str, Any]]
+    left: list[str]
 
 
 @dataclass(frozen=True, slots=True)

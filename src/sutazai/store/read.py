@@ -42,7 +42,7 @@ def _as_json(txn: Txn, values: tuple[Any, ...], *, payloads: bool = True) -> dic
     now_ms = txn.now_ms
     (_, name, agent, skill, status, priority, session, held, due_ms, deadline_ms, created_wall_ms, finished_wall_ms,
      parent, depth, awaited, children_open, step, attempt, attempts_max, losses, fence, turns, ticket, pid,
-     leased_wall_ms, key, error, data, result) = values  # fmt: skip
+     leased_wall_ms, key, label, error, data, result) = values  # fmt: skip
     is_open = status < TERMINAL_FIRST
     found = {
         "id": name, "agent": agent, "skill": skill, "status": STATUS_NAMES[status], "priority": priority,
@@ -51,7 +51,7 @@ def _as_json(txn: Txn, values: tuple[Any, ...], *, payloads: bool = True) -> dic
         "created_wall_ms": created_wall_ms, "finished_wall_ms": finished_wall_ms, "parent": parent, "depth": depth,
         "awaited": bool(awaited), "children_open": children_open, "step": step, "attempt": attempt,
         "attempts_max": attempts_max, "losses": losses, "fence": fence, "turns_ended": turns, "ticket": ticket,
-        "pid": pid, "leased_wall_ms": leased_wall_ms, "idempotency_key": key,
+        "pid": pid, "leased_wall_ms": leased_wall_ms, "idempotency_key": key, "label": label,
         "error": json.loads(error) if error and status != SUCCEEDED else None,
     }  # fmt: skip
     if payloads:

@@ -74,6 +74,7 @@ def insert(txn: Txn, task: NewTask, parent: Row | None) -> None:
             "due_ms": due_ms, "deadline_ms": deadline_ms, "wall_ms": txn.wall_ms,
             "parent": parent.seq if parent else None, "depth": parent.depth + 1 if parent else 0,
             "attempts_max": task.attempts_max, "idempotency_key": task.idempotency_key,
+            "label": task.label,
         },
     )  # fmt: skip
     txn.put_payload(seq, INPUT, task.input)

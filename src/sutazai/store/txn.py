@@ -176,15 +176,15 @@ class Txn:
             if not row.held:
                 self._release_session(row.agent, row.session)
         if row.awaited and row.parent is not None:
-            self._count_parent_down(row.parent)
+            self._count_parent_down(row.parent, row.awaited)
 
     def _release_session(self, agent: str, session: str) -> None:
         for (due_ms,) in self.execute(_RELEASE, (agent, session)).fetchall():
             if due_ms == 0:
                 self.counts.move(agent, QUEUED, 0, 1)
 
-    def _count_parent_down(self, parent: int) -> None:
-        for name, agent, status, events in self.execute(_PARENT, (parent,)).fetchall():
+    def _count_parent_down(self, parent: int, turn: int) -> None:
+        for name, agent, status, events in self.execute(_PARENT, (parent, turn)).fetchall():
             if status == QUEUED:
                 self.counts.move(agent, WAITING, -1)
                 self.counts.move(agent, QUEUED, 1, 1)

@@ -6,12 +6,13 @@ A driver's tests derive from ``FullStoreContract``, which holds the first half t
 from __future__ import annotations
 
 from sutazai.store import model
-from sutazai.testing.store_contract import StoreContract, expect
+from sutazai.testing.store_contract import expect
+from sutazai.testing.store_contract_people import PeopleContract
 
 _DAY_MS = 24 * 3_600_000
 
 
-class FullStoreContract(StoreContract):
+class FullStoreContract(PeopleContract):
     """All tests for a driver."""
 
     # States

@@ -86,6 +86,12 @@ class FakeBroker:
         answer: dict[str, Any] = getattr(self, f"_{message['t']}")(message)
         return answer
 
+    def _resolve(self, message: dict[str, Any]) -> dict[str, Any]:
+        return {"task": self.tasks[message["task"]] | {"status": "succeeded"}}
+
+    def _waiting(self, message: dict[str, Any]) -> dict[str, Any]:
+        return {"tasks": [*self.tasks.values()]}
+
     async def stream(self, message: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
         for event in self.events:
             await asyncio.sleep(0)

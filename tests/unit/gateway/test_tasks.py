@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sutazai.errors import InvalidInputError, QueueFullError, StorageFullError, UnavailableError
+from sutazai.errors import InvalidInputError, QueueFullError, RefusedError, StorageFullError, UnavailableError
 from sutazai.limits import BODY_BYTES_MAX, PREFER_WAIT_MS_MAX
 
 if TYPE_CHECKING:
@@ -191,6 +191,28 @@ def test_cancelling_both_ways(fleet: Any) -> None:
         client.post("/tasks", json=TASK)
         response = cancel(f"/tasks/t_{index}")
         assert (response.status_code, response.json()["status"]) == (200, "cancelled")
+
+
+def test_answering_what_waits(fleet: Any) -> None:
+    """Approve, deny and signal hand on who, why and what; a body may be left out; nonsense is refused."""
+    client = fleet.at(EDGE)
+    fleet.at(HELLO).post("/tasks", json=TASK)
+    assert client.get("/waiting").json()["tasks"][0]["id"] == "t_0"
+    said = {"by": "ada", "comment": "fine", "data": {"n": 1}}
+    assert client.post("/tasks/t_0/approve", json=said, headers={"Idempotency-Key": "k"}).status_code == 200
+    message = {"t": "resolve", "task": "t_0", "verdict": "approve", "key": "k", **said}
+    assert fleet.broker.asked[-1] == message
+    assert client.post("/tasks/t_0/deny").status_code == 200
+    assert fleet.broker.asked[-1] == {
+        "t": "resolve", "task": "t_0", "verdict": "deny", "by": "somebody over HTTP", "data": None,
+    }  # fmt: skip
+    assert client.post("/tasks/t_0/signal", json={"name": "paid"}).status_code == 200
+    assert fleet.broker.asked[-1]["skill"] == "paid"
+    problem(client.post("/tasks/t_0/approve", json={"name": "x"}), 422, "invalid-input")
+    problem(client.post("/tasks/t_0/approve", json={"by": 1}), 422, "invalid-input")
+    problem(client.post("/tasks/t_0/approve", content=b"[]"), 422, "invalid-input")
+    fleet.broker.failure = RefusedError("it was approved by ada before: that stands")
+    problem(client.post("/tasks/t_0/approve"), 409, "refused")
 
 
 def test_listing_tasks(fleet: Any) -> None:

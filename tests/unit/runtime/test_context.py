@@ -68,7 +68,7 @@ def test_call_options() -> None:
     call = ctx.call("b", "s", Input(name="x"), deadline_s=1.5, delay_s=2, session="z", idempotency_key="i")
     assert call.wire(3) == {
         "id": call.id, "agent": "b", "skill": "s", "input": {"name": "x"}, "priority": 3, "session": "z",
-        "delay_ms": 2_000, "deadline_ms": 1_500, "idempotency_key": "i",
+        "delay_ms": 2_000, "deadline_ms": 1_500, "idempotency_key": "i", "attempts_max": None, "label": None,
     }  # fmt: skip
     plain = ctx.call("b", "s", priority=0).wire(3)
     assert (plain["priority"], plain["session"], plain["deadline_ms"], plain["idempotency_key"]) == (
@@ -174,3 +174,37 @@ def test_results_can_be_required() -> None:
     assert Result("t", "b", "s", "succeeded", {"x": 1}).require() == {"x": 1}
     with pytest.raises(SkillError, match=r"b\.s dead: boom"):
         Result("t", "b", "s", "dead", error={"message": "boom"}).require()
+
+
+def test_a_named_child_is_found_again() -> None:
+    """Its id follows from task and name alone, whatever step emits it."""
+    first, later = context(), context()
+    assert first.call("b", "s", {}, name="one", label="x").id == later.child_id("one") == first.child_id("one")
+    assert first.call("b", "s", {}, name="two").id != first.child_id("one")
+
+
+def test_values_are_kept_until_the_commit() -> None:
+    """A value is JSON of a bounded size under a name."""
+    made = context()
+    made.keep("x", {"n": 1})
+    assert made.kept == {"x": {"n": 1}}
+    with pytest.raises(NonRetryableError, match="is no JSON"):
+        made.keep("y", object())
+    with pytest.raises(NonRetryableError, match="the limit is 1048576"):
+        made.keep("y", "x" * (1 << 20))
+    with pytest.raises(NonRetryableError, match="no broker"):
+        made.recall(["x"])
+
+
+def test_what_does_not_fit_an_answer_is_asked_for_again() -> None:
+    """The broker names what is left; the skill sees one answer."""
+    asked = []
+
+    def answer(fields: dict[str, Any]) -> dict[str, Any]:
+        asked.append(fields)
+        names = fields["names"]
+        return {"values": {names[0]: 1}, "results": [], "left": names[1:]}
+
+    made = context(Surroundings(on_recall=answer))
+    assert made.recall(["a", "b", "c"]) == {"a": 1, "b": 1, "c": 1}
+    assert [fields["names"] for fields in asked] == [["a", "b", "c"], ["b", "c"], ["c"]]

@@ -85,3 +85,12 @@ def test_an_agent_cannot_be_a_server_that_is_planned(wrong: Wrong) -> None:
     )
     assert mistake.problem == "h: the service s is only planned"
     assert mistake.hint == "give h status: planned, too"
+
+
+def test_names_of_those_outside_are_taken(wrong: Wrong) -> None:
+    """Tasks of ``human`` and ``signal`` wait for somebody outside of the fleet; no agent can have these names."""
+    text = "fleet: a\nagents:\n  human: {status: planned, port: 10400}\n  signal: {status: planned, port: 10401}\n"
+    assert [(mistake.line, mistake.problem) for mistake in wrong(text)] == [
+        (3, "no agent can be called human"),
+        (4, "no agent can be called signal"),
+    ]

@@ -14,7 +14,7 @@ SELECT seq, kind, at_wall_ms, data FROM task_events WHERE task = ? ORDER BY seq;
 -- A task as a caller sees it.
 SELECT seq, id, agent, skill, status, priority, session, held, due_ms, deadline_ms, created_wall_ms, finished_wall_ms,
        (SELECT p.id FROM tasks AS p WHERE p.seq = tasks.parent) AS parent, depth, awaited, children_open, step, attempt,
-       attempts_max, losses, fence, turns, ticket, pid, leased_wall_ms, idempotency_key, error,
+       attempts_max, losses, fence, turns, ticket, pid, leased_wall_ms, idempotency_key, label, error,
        (SELECT data FROM payloads WHERE key = tasks.seq * 4) AS input,
        (SELECT data FROM payloads WHERE key = tasks.seq * 4 + 2) AS result
 FROM tasks WHERE id = ?;
@@ -23,7 +23,7 @@ FROM tasks WHERE id = ?;
 -- The same by the place in the order of acceptance.
 SELECT seq, id, agent, skill, status, priority, session, held, due_ms, deadline_ms, created_wall_ms, finished_wall_ms,
        (SELECT p.id FROM tasks AS p WHERE p.seq = tasks.parent) AS parent, depth, awaited, children_open, step, attempt,
-       attempts_max, losses, fence, turns, ticket, pid, leased_wall_ms, idempotency_key, error,
+       attempts_max, losses, fence, turns, ticket, pid, leased_wall_ms, idempotency_key, label, error,
        (SELECT data FROM payloads WHERE key = tasks.seq * 4) AS input,
        (SELECT data FROM payloads WHERE key = tasks.seq * 4 + 2) AS result
 FROM tasks WHERE seq = ?;

@@ -1,9 +1,9 @@
 -- name: task_insert
 -- Take a task. A child carries its parent's seq and one more of depth.
 INSERT INTO tasks (seq, id, agent, skill, status, priority, order_key, session, held, due_ms, deadline_ms,
-                   created_wall_ms, parent, depth, attempts_max, idempotency_key, events)
+                   created_wall_ms, parent, depth, attempts_max, idempotency_key, label, events)
 VALUES (:seq, :id, :agent, :skill, 0, :priority, :order_key, :session, :held, :due_ms, :deadline_ms, :wall_ms,
-        :parent, :depth, :attempts_max, :idempotency_key, 1);
+        :parent, :depth, :attempts_max, :idempotency_key, :label, 1);
 
 -- name: seq_newest
 -- The place of the task that was taken last; 0 in an empty store.
@@ -57,10 +57,11 @@ UPDATE tasks SET status = 0, due_ms = :due_ms, attempt = :attempt, losses = :los
 WHERE seq = :seq AND status = 1;
 
 -- name: parent_child_ended
--- An awaited child is terminal: count down, and put the parent back to its queue with the last one.
+-- An awaited child is terminal: count down, and put the parent back to its queue with the last one. Only the wait of
+-- the turn that named the child counts.
 UPDATE tasks SET children_open = children_open - 1, status = CASE WHEN children_open <= 1 THEN 0 ELSE 2 END,
        events = events + CASE WHEN children_open <= 1 THEN 1 ELSE 0 END
-WHERE seq = ? AND status = 2
+WHERE seq = ? AND fence = ? AND status = 2
 RETURNING id, agent, status, events;
 
 -- name: children_open

@@ -40,20 +40,22 @@ VALUES (:task, :fence, :attempt, :step, :ticket, :pid, :started_wall_ms, :wall_m
 SELECT status FROM turns WHERE task = ? AND fence = ? AND ticket = ? AND outcome IN ('result', 'wait', 'failed');
 
 -- name: task_wait
--- The turn asked to go on when its children are terminal (at once when they are). Attempts and losses count per step.
+-- The turn asked to go on when its children, or so many of them, are terminal (at once when they are). Attempts and losses count per step.
 UPDATE tasks SET status = :status, step = :step, wait_for = :wait_for, children_open = :children_open, attempt = 0,
        losses = 0, events = events + 1, turns = turns + 1, error = NULL
 WHERE seq = :seq AND status = 1;
 
 -- name: children_await
--- Mark open children whose end the parent waits for; they need not live longer than it.
-UPDATE tasks SET awaited = 1, deadline_ms = CASE WHEN deadline_ms > :deadline_ms THEN :deadline_ms ELSE deadline_ms END
-WHERE parent = :parent AND status < 3 AND id IN (SELECT value FROM json_each(:ids))
+-- Mark open children whose end the parent waits for; they need not live longer than it. Found by
+-- identifier, not by parent (the plus): a task with a thousand ended children pays for none of them.
+UPDATE tasks SET awaited = :turn,
+       deadline_ms = CASE WHEN deadline_ms > :deadline_ms THEN :deadline_ms ELSE deadline_ms END
+WHERE +parent = :parent AND status < 3 AND id IN (SELECT value FROM json_each(:ids))
 RETURNING deadline_ms;
 
 -- name: children_named
--- How many of these identifiers are children of the task.
-SELECT COUNT(*) FROM tasks WHERE parent = ? AND id IN (SELECT value FROM json_each(?));
+-- How many of these identifiers are children of the task; found by identifier.
+SELECT COUNT(*) FROM tasks WHERE +parent = ? AND id IN (SELECT value FROM json_each(?));
 
 -- name: task_checkpoint
 -- A turn that runs has committed a part of its work.

@@ -5,14 +5,14 @@ WHERE id = ANY (ARRAY(SELECT json_array_elements_text(CAST(? AS JSON))));
 
 -- name: children_await
 -- Mark open children whose end the parent waits for; they need not live longer than it.
-UPDATE tasks SET awaited = 1, deadline_ms = LEAST(deadline_ms, :deadline_ms)
-WHERE parent = :parent AND status < 3 AND id = ANY (ARRAY(SELECT json_array_elements_text(CAST(:ids AS JSON))))
+UPDATE tasks SET awaited = :turn, deadline_ms = LEAST(deadline_ms, :deadline_ms)
+WHERE +parent = :parent AND status < 3 AND id = ANY (ARRAY(SELECT json_array_elements_text(CAST(:ids AS JSON))))
 RETURNING deadline_ms;
 
 -- name: children_named
 -- How many of these identifiers are children of the task.
 SELECT COUNT(*) FROM tasks
-WHERE parent = ? AND id = ANY (ARRAY(SELECT json_array_elements_text(CAST(? AS JSON))));
+WHERE +parent = ? AND id = ANY (ARRAY(SELECT json_array_elements_text(CAST(? AS JSON))));
 
 -- name: children_sessions
 -- Sessions that open awaited children belong to, to see whether an ancestor holds one of them.
