@@ -131,11 +131,13 @@ export class Instance {
       try {
         const { agent, ticket, token } = this.order;
         const held = turn && { task: turn.task.id, fence: turn.fence };
+        let mine = null; // this connection, once it is welcomed
         const { connection, welcome } = await Connection.open(
           this.place.broker, { agent, ticket, token }, held,
-          (message) => this.#connection === connection && this.#heard(message),
-          () => this.#connection === connection && !this.#over && this.#reconnect(),
+          (message) => mine && this.#connection === mine && this.#heard(message),
+          () => mine && this.#connection === mine && !this.#over && this.#reconnect(),
         );
+        mine = connection;
         if (this.#over) return connection.close();
         this.#connection = connection;
         this.#heartbeatMs = welcome.heartbeat_ms ?? this.#heartbeatMs;
@@ -176,6 +178,7 @@ export class Instance {
     else if (message.t === "cancel" && mine) this.#abort(turn, "cancelled");
     else if (message.t === "cancel" && !turn) this.#pull();
     else if (message.t === "rest" && !turn) this.#hibernate();
+    else if (message.t === "rest" && turn.settling) turn.restAfter = true;
     else if (message.t === "drain") this.drain();
   }
 
@@ -272,7 +275,8 @@ export class Instance {
     if (this.#turn !== turn) return; // the next one came with the answer
     this.#turn = null;
     if (this.#over) return;
-    if (committed && pull) this.#restLater();
+    if (turn.restAfter) this.#hibernate();
+    else if (committed && pull) this.#restLater();
     else this.#pull();
   }
 

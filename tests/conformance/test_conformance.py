@@ -212,7 +212,7 @@ def test_answer_to_the_commit_lost(rig: Any) -> None:
 
 def test_broker_killed_in_the_turn(rig: Any) -> None:
     """After its kill -9 and a restart the turn goes on and counts once."""
-    task = rig.submit("slow", {"ms": 2_500})
+    task = rig.submit("slow", {"ms": 1_800})
     rig.begun(task)
     rig.client.close()
     rig.broker.kill()
