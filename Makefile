@@ -3,7 +3,7 @@ SHELL := /bin/bash
 FLEET ?= fleets/demo.yaml
 NAME = $(shell sed -n "s/^fleet: *\([a-z0-9-]*\).*/\1/p" $(FLEET))
 RUN_GROUPS = base llm data ml documents development env-semgrep
-DEV_GROUPS = base llm data ml documents development postgres env-semgrep go dev
+DEV_GROUPS = base llm data ml documents development postgres rabbitmq valkey env-semgrep go dev
 BIN = .venv/bin
 
 .PHONY: run down test test-vm lint bench docs setup setup-dev lock
@@ -16,6 +16,7 @@ down: ## stop the fleet; leaves no process, cgroup or socket
 	@if [ -x $(BIN)/sutazai ]; then $(BIN)/sutazai down --fleet $(NAME); else echo "nothing was set up here"; fi
 
 test: setup-dev ## set up and pass all tests: the unit tests on all cores, then those that start processes, one by one
+	@scripts/system-packages
 ifdef ARGS
 	@$(BIN)/python -m pytest $(ARGS)
 else

@@ -175,14 +175,17 @@ def main() -> None:
     parser.add_argument("--rate", type=int, default=0, help="tasks a second; 0 is as many as possible")
     parser.add_argument("--profile", default="", help="write the broker's profile to this file")
     parser.add_argument("--folder", default="", help="where the store lies; default: a temporary folder")
+    parser.add_argument("--dispatch-url-file", default="", help="dispatch over the RabbitMQ that this file names")
     arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="qc", dir=arguments.folder or None))
     environment = {**os.environ, "SUTAZAI_STATE_ROOT": str(folder), "SUTAZAI_RUN_ROOT": str(folder)}
     environment.pop("SUTAZAI_LISTEN", None)
     profile = ["-m", "cProfile", "-o", arguments.profile] if arguments.profile else []
+    dispatch = ["--dispatch", "rabbitmq", "--dispatch-url-file", arguments.dispatch_url_file]
     broker = subprocess.Popen(
-        [sys.executable, *profile, "-m", "sutazai.bus", "--fleet", "bench", "--open"], env=environment
-    )
+        [sys.executable, *profile, "-m", "sutazai.bus", "--fleet", "bench", "--open",
+         *(dispatch if arguments.dispatch_url_file else [])], env=environment
+    )  # fmt: skip
     try:
         socket = folder / "bench" / "broker.sock"
         while not socket.exists():
@@ -206,7 +209,7 @@ def statistics(path: str) -> dict[str, Any]:
     connection = BlockingConnection.connect(Path(path))
     connection.request({"t": "hello", "v": 1, "role": "client", "name": "bench"})
     answer = connection.request({"t": "stats"})
-    return {key: answer[key] for key in ("totals", "latency", "store")}
+    return {key: answer[key] for key in ("totals", "latency", "store", "dispatch")}
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ def _verb(title: str, verb: Any) -> list[str]:
 def licences_page() -> str:
     """List each pinned run-time dependency with its licence, as its own metadata states it."""
     rows = []
-    for group in ("base", "llm", "data", "ml", "documents", "development", "postgres", "env-semgrep", "go"):
+    for group in GROUPS:
         text = (ROOT / f"requirements/{group}.txt").read_text()
         names = re.findall(r"^([a-z0-9][a-z0-9._-]*)==", text, re.MULTILINE)
         told = {name: _licence(name, group.removeprefix("env-") if group.startswith("env-") else "") for name in names}
@@ -109,6 +109,9 @@ def _metadata_in(environment: str, name: str) -> importlib.metadata.PackageMetad
     raise importlib.metadata.PackageNotFoundError(name)
 
 
+GROUPS = (
+    "base", "llm", "data", "ml", "documents", "development", "postgres", "rabbitmq", "valkey", "env-semgrep", "go",
+)  # fmt: skip
 PAGES = {"docs/reference/cli.md": cli_page, "docs/reference/licences.md": licences_page}
 
 

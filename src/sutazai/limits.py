@@ -87,6 +87,21 @@ ACTS_PENDING_MAX = 64
 TICKET_WAIT_MS = 5_000  # an instance may say hello before its ticket is known
 STORE_BALLAST_BYTES = 32 * MIB
 
+# Dispatch by a message broker
+DISPATCH_SIGNALS_MAX = 256  # in flight for each agent; more tasks than that are signalled as they are used up
+DISPATCH_SIGNALS_PER_MESSAGE_MAX = 32
+DISPATCH_PREFETCH_MIN = 4
+DISPATCH_PREFETCH_MAX = 64  # messages delivered to this broker and not used up, for each agent
+DISPATCH_UNCONFIRMED_MAX = 128  # messages on their way
+DISPATCH_DELIVERIES_MAX = 20  # of one message, then it is undeliverable
+DISPATCH_QUEUE_KEEP_MS = 24 * 3_600_000  # of a queue that nobody consumes
+DISPATCH_SWEEP_MS = 1_000  # an idle instance and a due task wait so long for a signal, then the broker looks
+DISPATCH_CONFIRM_MS = 500  # a signal is confirmed by then, or the broker looks by itself meanwhile
+DISPATCH_HEARTBEAT_S = 10
+DISPATCH_CONNECT_S = 5
+DISPATCH_RECONNECT_S_MAX = 2.0
+DISPATCH_UNDELIVERABLE_MAX = 1_000  # of which the newest are kept, for a person to look at
+
 # Supervisor
 LOG_BYTES_MAX_DEFAULT = 8 * MIB
 LOG_FILES_KEPT = 2
@@ -116,6 +131,7 @@ def _check() -> None:
         + STATE_BYTES_MAX
         <= FRAME_BYTES_MAX,
         "a full group leaves room in the queue of operations": GROUP_COMMIT_OPERATIONS_MAX < OPERATIONS_PENDING_MAX,
+        "a long queue is signalled before it runs dry": DISPATCH_PREFETCH_MAX < DISPATCH_SIGNALS_MAX // 2,
         "a frame fits the unsent buffer": FRAME_BYTES_MAX < FRAMES_UNSENT_BYTES_MAX,
     }
     broken = [name for name, holds in relations.items() if not holds]

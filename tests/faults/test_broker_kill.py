@@ -6,153 +6,26 @@ The checker compares what clients and instances were told with what the store ho
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import random
 import signal
 import subprocess
-import threading
 import time
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from sutazai.errors import ProtocolError, StorageFullError, UnavailableError
-from sutazai.store.sqlite import SqliteStore
+from sutazai.errors import StorageFullError
+from sutazai.testing.broker_load import WAIT_S, judge, load
 from sutazai.testing.broker_process import BrokerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from sutazai.wire.transport import BlockingConnection
 
-WAIT_S = 60.0
 KILLS = int(os.environ.get("SUTAZAI_BROKER_KILLS", "15"))
-AWAY = (UnavailableError, ProtocolError)
-
-
-@dataclass
-class Caller:
-    """Submits tasks one by one under keys, again and again until each is accepted, then waits for all."""
-
-    broker: BrokerProcess
-    number: int
-    stop: threading.Event = field(default_factory=threading.Event)
-    accepted: dict[str, str] = field(default_factory=dict)
-    ends: dict[str, str] = field(default_factory=dict)
-    full: int = 0
-
-    def connect(self) -> BlockingConnection:
-        """Connect, however long it takes."""
-        while True:
-            try:
-                return self.broker.client()
-            except AWAY:
-                time.sleep(0.01)
-
-    def ask(self, message: dict[str, Any]) -> dict[str, Any]:
-        """Ask until there is an answer, over as many connections as it takes."""
-        while True:
-            try:
-                with self.connect() as client:
-                    return client.request(dict(message), WAIT_S)
-            except AWAY:
-                time.sleep(0.01)
-
-    def submit_for_ever(self) -> None:
-        """Submit until told to stop."""
-        client = self.connect()
-        index, is_unanswered = 0, False
-        while is_unanswered or not self.stop.is_set():  # what may be stored is asked for until it is known
-            key = f"c{self.number}-{index}"
-            session = f"s{index % 3}" if index % 2 else None
-            task = {"agent": f"a{index % 2}", "skill": "echo", "input": {"key": key}, "session": session}
-            message = {"t": "submit", "tasks": [{**task, "idempotency_key": key, "attempts_max": 50}]}
-            try:
-                reply = client.request(message, WAIT_S)
-            except AWAY:
-                is_unanswered = True
-                client.close()
-                client = self.connect()
-                continue
-            except StorageFullError:
-                is_unanswered = False
-                self.full += 1
-                time.sleep(0.02)
-                continue
-            self.accepted[key] = reply["tasks"][0]["id"]
-            index, is_unanswered = index + 1, False
-        client.close()
-
-    def wait_for_all(self) -> None:
-        """Wait until everything that was accepted is over."""
-        for key, task in self.accepted.items():
-            status = "queued"
-            give_up_s = time.monotonic() + WAIT_S
-            while status in {"queued", "leased", "waiting"}:
-                assert time.monotonic() < give_up_s, f"{key} ({task}) is still {status}"
-                reply = self.ask({"t": "wait", "task": task, "timeout_ms": 5_000})
-                status = reply["task"]["status"]
-            self.ends[task] = status
-
-
-@contextlib.contextmanager
-def load(broker: BrokerProcess, callers: int = 3) -> Iterator[list[Caller]]:
-    """Callers that submit in threads while the block runs, and wait for the rest after it."""
-    people = [Caller(broker, number) for number in range(callers)]
-    threads = [threading.Thread(target=person.submit_for_ever) for person in people]
-    for thread in threads:
-        thread.start()
-    try:
-        yield people
-    finally:
-        for person in people:
-            person.stop.set()
-        for thread in threads:
-            thread.join()
-    for person in people:
-        person.wait_for_all()
-
-
-def told_instances(broker: BrokerProcess) -> dict[tuple[str, int], str]:
-    """What instances were told of their commits: by task and token the status."""
-    told = {}
-    for log in Path(broker.run_root).glob("k*.log"):
-        for line in log.read_text().splitlines():
-            verb, task, fence, *rest = line.split()
-            if verb == "committed":
-                told[task, int(fence)] = rest[0]
-    return told
-
-
-def judge(broker: BrokerProcess, callers: list[Caller]) -> dict[str, int]:
-    """Compare what everybody was told with the store; gives numbers for the report."""
-    told = told_instances(broker)
-    assert broker.stop() == 0
-    store = SqliteStore(broker.store, ballast_bytes=0)
-    query = store._connection.execute
-    rows = {row[1]: row for row in query("SELECT seq, id, agent, session, status, turns, fence FROM tasks")}
-    accepted = {task for caller in callers for task in caller.accepted.values()}
-    lost = [task for task in accepted if task not in rows or rows[task][4] < 3]
-    assert lost == [], "accepted and lost"
-    assert len(rows) == len(accepted), "a submission was stored twice under one key"
-    assert {row[4] for row in rows.values()} == {3}, "not all tasks succeeded"
-    results = dict(query("SELECT task, COUNT(*) FROM turns WHERE outcome = 'result' GROUP BY task"))
-    assert set(results.values()) == {1}, "a task has two committed results"
-    committed = "SELECT tasks.id, turns.fence FROM turns JOIN tasks ON seq = task WHERE outcome = 'result'"
-    stored = {tuple(row) for row in query(committed)}
-    assert set(told) <= stored, "an instance was told of a commit that is not stored"
-    for agent, session, version, text in query("SELECT agent, session, version, data FROM states"):
-        journal = json.loads(text)["journal"]
-        order = [row[0] for row in query(
-            "SELECT id FROM tasks WHERE agent = ? AND session = ? ORDER BY seq", (agent, session))]  # fmt: skip
-        assert journal == order, "a session ran out of order, or an effect was doubled"
-        assert version == len(journal)
-    turns = query("SELECT outcome, COUNT(*) FROM turns GROUP BY outcome").fetchall()
-    store.close()
-    return {"accepted": len(accepted), "told": len(told), **dict(turns)}
 
 
 def test_killing_the_broker_under_load_loses_and_doubles_nothing(capsys: pytest.CaptureFixture[str]) -> None:

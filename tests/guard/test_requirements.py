@@ -13,7 +13,11 @@ SOURCE = ROOT / "src" / "sutazai"
 #: The test kit is for the development environment.
 NOT_SHIPPED = ("testing",)
 #: Modules that only a fleet with these servers imports, and the group that it installs for them.
-OPTIONAL = {"store/postgres.py": "postgres", "store/pipeline.py": "postgres"}
+OPTIONAL = {
+    "store/postgres.py": "postgres",
+    "store/pipeline.py": "postgres",
+    "bus/dispatch/rabbitmq.py": "rabbitmq",
+}
 
 
 def imports(path: Path) -> set[str]:

@@ -13,11 +13,12 @@ import signal
 import socket
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sutazai.bus.broker import Broker
 from sutazai.bus.clock import BrokerClock
 from sutazai.bus.directory import Directory
+from sutazai.bus.dispatch import DRIVERS, Inproc, RabbitMQ
 from sutazai.bus.link import Link
 from sutazai.bus.options import Options
 from sutazai.bus.server import Server, bind
@@ -28,6 +29,9 @@ from sutazai.limits import HEARTBEAT_MS, LEASE_MS, REATTACH_GRACE_MS, STORE_BALL
 from sutazai.paths import FleetPaths
 from sutazai.store.sqlite import SqliteStore
 from sutazai.wire.planfacts import agents_of, load_plan, planned_of
+
+if TYPE_CHECKING:
+    from sutazai.bus.dispatch.protocol import Driver
 
 _log = logging.getLogger("sutazai.bus")
 
@@ -44,6 +48,17 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--lease-ms", type=int, default=LEASE_MS, help="silence after which a turn is lost")
     parser.add_argument("--reattach-ms", type=int, default=REATTACH_GRACE_MS, help="grace after a restart")
     parser.add_argument("--ballast-bytes", type=int, default=STORE_BALLAST_BYTES, help="room kept for a full disk")
+    parser.add_argument(
+        "--dispatch",
+        choices=[driver.name for driver in DRIVERS],
+        default=Inproc.name,
+        help="who says where to look for due tasks",
+    )
+    parser.add_argument(
+        "--dispatch-url-file",
+        type=Path,
+        help="file of mode 600 with RabbitMQ's URL (default: services/rabbitmq/url in the fleet's state folder)",
+    )
     arguments = parser.parse_args()
     if not arguments.fleet:
         parser.error("name the fleet: --fleet, or SUTAZAI_FLEET")
@@ -72,6 +87,12 @@ def _directory(plan: Path, *, is_open: bool) -> Directory:
         if not is_open:
             _log.warning("no agents are known: %s", error)
         return Directory(None if is_open else {})
+
+
+def _driver(arguments: argparse.Namespace, paths: FleetPaths) -> Driver:
+    if arguments.dispatch == Inproc.name:
+        return Inproc()
+    return RabbitMQ(arguments.fleet, arguments.dispatch_url_file or paths.state / "services/rabbitmq/url")
 
 
 class Process:
@@ -104,22 +125,26 @@ class Process:
         )  # fmt: skip
         directory = _directory(self._paths.plan, is_open=options.open)
         self._broker = Broker(store, clock, directory, options, rng=random.SystemRandom(), supervisor=link.send)
+        driver = _driver(self._arguments, self._paths)
+        self._broker.dispatch_by(driver)
         self._server = Server(self._broker)
         writer = Writer(loop, self._broker, self._server.flush)
         await self._server.start(_listening(self._paths))
         lease_count = len(self._broker.leases.by_task)
         _log.info("the store holds %d open tasks, %d of them leased", store.counts.open, lease_count)
         hello = [{"op": op, "process": os.environ.get("SUTAZAI_PROCESS", "broker")} for op in ("hello", "ready")]
-        line = loop.create_task(link.run(hello))
+        line, signals = loop.create_task(link.run(hello)), loop.create_task(driver.run())
         self._tick()
         gc.collect()
         gc.freeze()
         await self._stop.wait()
         line.cancel()
+        signals.cancel()
         if self._timer is not None:
             self._timer.cancel()
         await writer.close()
         await self._server.close()
+        await asyncio.gather(signals, return_exceptions=True)
         store.close()
 
     def _tick(self) -> None:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from sutazai.bus import messages
 from sutazai.bus.clients import ClientDesk
 from sutazai.bus.demand import Demand
-from sutazai.bus.dispatch import Dispatcher
+from sutazai.bus.dispatch.match import Dispatcher
+from sutazai.bus.dispatch.protocol import Site
 from sutazai.bus.group import Entry, GroupHooks, Journal
 from sutazai.bus.instances import InstanceDesk, Ticket
 from sutazai.bus.leases import LeaseBook
@@ -21,7 +22,7 @@ from sutazai.bus.statistics import Meters, Statistics
 from sutazai.bus.watch import Watches, error_message, is_end
 from sutazai.errors import InvalidInputError, ProtocolError, RefusedError
 from sutazai.outside import HUMAN, SIGNAL
-from sutazai.store.model import Event, Expire, Outcome, Promote, Purge, PurgeStates
+from sutazai.store.model import Event, Expire, Outcome, Promote, Purge, PurgeStates, Ready
 
 if TYPE_CHECKING:
     import random
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from sutazai.bus.clock import BrokerClock
     from sutazai.bus.directory import Directory
+    from sutazai.bus.dispatch.protocol import Driver
     from sutazai.bus.options import Options
     from sutazai.bus.sessions import Peer
     from sutazai.store.protocol import Store
@@ -84,6 +86,28 @@ class Broker:
         self._relieve_ms = self._purge_ms = now_ms
         self._timers_running = 0
         self.leases.restore(store.leases(), now_ms)
+
+    def dispatch_by(self, driver: Driver) -> None:
+        """Let a driver say where to look; to be called before anything else. Without it the broker looks everywhere."""
+        counts = self.store.counts
+
+        def ids(agent: str, limit: int, found: Callable[[list[str]], None]) -> None:
+            self.journal.enqueue(
+                Ready(agent, limit), lambda result: found(result.reply if isinstance(result, Outcome) else [])
+            )
+
+        def wake() -> None:
+            if self.has_work():
+                self.journal.wake()
+
+        self.dispatcher.driver = driver
+        driver.serve(
+            Site(
+                ready=lambda agent: counts.of(agent).ready,
+                agents=lambda: [agent for agent, entry in counts.agents.items() if entry.ready > 0],
+                instances_max=self.directory.instances_max, ids=ids, wake=wake,
+            )
+        )  # fmt: skip
 
     # Connections
 
@@ -188,6 +212,8 @@ class Broker:
                 self._happened(event)
             for task, fence in outcome.revoked:
                 self.leases.revoke(task, fence, now_ms)
+        if self.dispatcher.driver.carries:
+            self.dispatcher.driver.committed(_events_of(entries))
         self.look_for_demand()
 
     def _happened(self, event: Event) -> None:
@@ -220,6 +246,7 @@ class Broker:
         self.instances.tick(now_ms)
         self.meters.tick(now_ms)
         self.dispatcher.look_again()
+        self.dispatcher.tick(now_ms, self.store.counts)
         for session in [s for s in self.sessions if not s.role and now_ms - s.opened_ms > _HELLO_WAIT_MS]:
             session.peer.close()
         if now_ms >= self._relieve_ms:
@@ -369,10 +396,15 @@ class Broker:
             instances=instances,
             connections=len(self.sessions),
             open_tasks=self.store.counts.open,
+            dispatch=self.dispatcher.driver.facts(),
             supervised=self.leases.supervised,
             draining=self.dispatcher.stopped,
             started_wall_ms=self._started_wall_ms,
         )
+
+
+def _events_of(entries: Iterable[Entry]) -> list[Event]:
+    return [event for entry in entries if isinstance(entry.result, Outcome) for event in entry.result.events]
 
 
 def _request_of(message: dict[str, Any]) -> int | str | None:

@@ -82,6 +82,7 @@ class Statistics:
         instances: connected, by agent.
         connections: all of them.
         open_tasks: not terminal.
+        dispatch: the driver that says where to look: its state, why, and counters.
         supervised: whether ``sutazaid`` is connected.
         draining: nothing is leased any more.
         started_wall_ms: when the broker started.
@@ -95,6 +96,7 @@ class Statistics:
     instances: dict[str, int]
     connections: int
     open_tasks: int
+    dispatch: dict[str, Any]
     supervised: bool
     draining: bool
     started_wall_ms: int

@@ -21,7 +21,12 @@ CPU_PRESSURE_HIGH = 0.6
 CPU_PRESSURE_FINE = 0.3
 QUEUE_FINE = 0.9
 #: Kinds that control alone raises and clears.
-OWN_KINDS = frozenset({"BrokerDown", "CpuPressure", "DeadLetters", "LlmUnavailable", "QueueFull", "StorageFull"})
+OWN_KINDS = frozenset(
+    {
+        "BrokerDown", "CpuPressure", "DeadLetters", "DispatcherBlocked", "DispatcherDown", "LlmUnavailable",
+        "QueueFull", "StorageFull",
+    }
+)  # fmt: skip
 
 
 class Tell(Protocol):
@@ -65,6 +70,7 @@ class Board:
             self._silent_ticks = 0
             self._own.clear("BrokerDown", "broker")
             self._work(snapshot.stats, snapshot.at_wall_ms)
+            self._dispatch(snapshot.stats.get("dispatch") or {}, snapshot.at_wall_ms, settled=settled)
             return
         self._silent_ticks += 1
         if self._silent_ticks >= SILENT_TICKS and settled:
@@ -103,6 +109,15 @@ class Board:
             self._own.raise_("QueueFull", "broker", text, at_wall_ms)
         elif open_tasks < QUEUE_TASKS_MAX * QUEUE_FINE:
             self._own.clear("QueueFull", "broker")
+
+    def _dispatch(self, dispatch: dict[str, Any], at_wall_ms: int, *, settled: bool) -> None:
+        """The broker works on without its driver; who must know of it is who looks after the driver's server."""
+        state, why = dispatch.get("state"), str(dispatch.get("why") or "")
+        for name, holds in (("DispatcherDown", state == "away" and settled), ("DispatcherBlocked", state == "blocked")):
+            if holds:
+                self._own.raise_(name, "broker", f"tasks are looked for without RabbitMQ: {why}", at_wall_ms)
+            else:
+                self._own.clear(name, "broker")
 
     def _reconcile(self, tell: Tell) -> None:
         there = {(entry["name"], entry["subject"]): entry["text"] for entry in self._told}

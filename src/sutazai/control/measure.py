@@ -38,6 +38,7 @@ _POOL_FIELDS = (
 _QUEUE_STATES = ("queued", "leased", "waiting", "dead")
 _QUANTILES = (("0.5", "p50"), ("0.99", "p99"), ("1", "max"))
 _STORE_PARTS = (("data", "bytes"), ("wal", "wal_bytes"))
+_SIGNALS = ("published", "failed", "delivered", "used", "surplus", "direct", "swept", "undeliverable")
 
 
 @lru_cache(maxsize=16_384)
@@ -156,6 +157,7 @@ def _work(found: dict[Series, float], stats: dict[str, Any]) -> None:
             found[series("queue_tasks", agent, state)] = _number(queue.get(state))
     for outcome, count in (stats.get("totals") or {}).items():
         found[series("tasks_total", outcome)] = _number(count)
+    _dispatch(found, stats.get("dispatch") or {})
     store = stats.get("store") or {}
     for part, field in _STORE_PARTS:
         if field in store:
@@ -166,6 +168,14 @@ def _work(found: dict[Series, float], stats: dict[str, Any]) -> None:
         for stage, summary in (stats.get("latency") or {}).items():
             if summary.get("count") and f"{suffix}_ms" in summary:
                 found[series("task_latency_seconds", stage, quantile)] = _number(summary[f"{suffix}_ms"]) / 1_000
+
+
+def _dispatch(found: dict[Series, float], dispatch: dict[str, Any]) -> None:
+    if "driver" in dispatch:
+        found[series("dispatch_up", str(dispatch["driver"]))] = float(dispatch.get("state") == "up")
+    for kind in _SIGNALS:
+        if kind in dispatch:
+            found[series("dispatch_signals_total", kind)] = _number(dispatch[kind])
 
 
 def _host(found: dict[Series, float], snapshot: Snapshot) -> None:

@@ -47,6 +47,7 @@ _READS: dict[type, Callable[[Txn, Any], Any]] = {
     model.ReadState: read.read_state,
     model.Recall: people.recall,
     model.Waiting: people.waiting,
+    model.Ready: read.ready,
 }
 FULL_TEXT = "the disk of the store is full: accepted tasks go on, new ones are refused; free some room"
 _UNFORESEEN = (OverflowError, ValueError, TypeError, KeyError, RecursionError)

@@ -320,8 +320,16 @@ class ReadState:
     session: str
 
 
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """Read identifiers of tasks that an agent may claim now, the last in the order of claims first. Reply: a list."""
+
+    agent: str
+    limit: int
+
+
 Write = Submit | Claim | Commit | Lose | Progress | Cancel | Resolve | Expire | Promote | Purge | PurgeStates
-Read = Get | Events | Tree | List | ReadState | Recall | Waiting
+Read = Get | Events | Tree | List | ReadState | Recall | Waiting | Ready
 Operation = Write | Read
 
 

@@ -19,6 +19,7 @@ from sutazai.store.model import (
     Get,
     List,
     ReadState,
+    Ready,
     Tree,
 )
 from sutazai.store.queries import sql
@@ -36,6 +37,7 @@ _NEWEST = sql("list_newest")
 _OPEN = sql("list_open")
 _SUCCEEDED = sql("list_succeeded")
 _UNSUCCESSFUL = sql("list_unsuccessful")
+_READY = sql("ready_ids")
 
 
 def _as_json(txn: Txn, values: tuple[Any, ...], *, payloads: bool = True) -> dict[str, Any]:
@@ -156,3 +158,8 @@ def read_state(txn: Txn, operation: ReadState) -> tuple[int, str] | None:
     """Read a session's state."""
     found: tuple[int, str] | None = txn.execute(_STATE, (operation.agent, operation.session)).fetchone()
     return found
+
+
+def ready(txn: Txn, operation: Ready) -> list[str]:
+    """Read identifiers of tasks that an agent may claim now."""
+    return [name for (name,) in txn.execute(_READY, (operation.agent, operation.limit)).fetchall()]

@@ -177,6 +177,22 @@ _TABLE = (
         ("CrashLoop/broker", "NotReady/broker", "OomKilled/broker", "StorageFull/*", "SupervisorDown/*"),
     ),
     Kind(
+        "DispatcherDown",
+        "warning",
+        "{subject} has no connection to RabbitMQ",
+        "Signals cannot be carried; meanwhile the broker looks for due tasks by itself, nothing is lost.",
+        "read `sutazai logs rabbitmq`; the broker connects again by itself",
+        ("CrashLoop/rabbitmq", "NotReady/rabbitmq", "OomKilled/rabbitmq", "Unhealthy/rabbitmq", "PortTaken/rabbitmq"),
+    ),
+    Kind(
+        "DispatcherBlocked",
+        "warning",
+        "RabbitMQ takes no signals of {subject}",
+        "It does not confirm them in time (memory or disk alarm, or it stands still); the broker looks by itself.",
+        "give RabbitMQ memory or disk space; the broker uses it again by itself",
+        ("MemoryPressure/rabbitmq", "DiskLow/*", "CpuPressure/host"),
+    ),
+    Kind(
         "LlmUnavailable",
         "warning",
         "the language model server does not answer",

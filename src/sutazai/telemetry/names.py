@@ -79,6 +79,8 @@ _TABLE = (
     Metric("task_latency_seconds", "gauge", "seconds", ("stage", "quantile"), "Time of a step at the broker."),
     Metric("store_bytes", "gauge", "bytes", ("part",), "Size of the broker's database and of its log."),
     Metric("store_commit_seconds", "gauge", "seconds", ("quantile",), "Time of a group commit with its fsync."),
+    Metric("dispatch_up", "gauge", "count", ("driver",), "1 while the driver of dispatch carries signals, else 0."),
+    Metric("dispatch_signals_total", "counter", "count", ("kind",), "Signals, and looks without, by their fate."),
     # Conditions and control itself
     Metric("conditions_active", "gauge", "count", ("severity",), "Active conditions."),
     Metric("control_sample_seconds", "gauge", "seconds", (), "How long the last sample took."),

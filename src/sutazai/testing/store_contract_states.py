@@ -66,3 +66,20 @@ class FullStoreContract(PeopleContract):
         expect([self.kept(session) for session in ("s1", "s2", "s3")], [False, False, True], "the longest unused")
         expect(self.do(model.ReadState("b", "s1")) is not None, wanted=True, what="another agent's")
         expect(self.do(model.PurgeStates((("a", _DAY_MS), ("b", _DAY_MS)))), 2, "several agents")
+
+    # What may be claimed
+
+    def test_the_tasks_that_may_be_claimed_are_named(self) -> None:
+        """Of one agent, none that is leased, delayed, behind its session or over; the last to be claimed first."""
+        for name, priority in (("first", 0), ("second", 5), ("third", 9)):
+            self.submit(name, priority=priority)
+        self.submit("late", delay_ms=60_000)
+        self.submit("s1", priority=9, session="s")
+        self.submit("s2", session="s")
+        self.submit("other", "b")
+        expect(self.do(model.Ready("a", 10)), ["s1", "third", "second", "first"], "all that are ready")
+        expect(self.claimed().task, "first", "claimed")
+        self.do(model.Cancel("third"))
+        expect(self.do(model.Ready("a", 10)), ["s1", "second"], "what is left")
+        expect(self.do(model.Ready("a", 1)), ["s1"], "no more than asked for")
+        expect(self.do(model.Ready("nobody", 10)), [], "an agent without tasks")

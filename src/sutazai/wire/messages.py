@@ -240,7 +240,14 @@ TABLE: tuple[Kind, ...] = (
     Kind(
         "stats",
         _BROKER,
-        {"re": "int", "queues": "object", "totals": "object", "latency?": "object", "store?": "object"},
+        {
+            "re": "int",
+            "queues": "object",
+            "totals": "object",
+            "latency?": "object",
+            "store?": "object",
+            "dispatch?": "object",
+        },
         (),
         "counters since the broker's start, and depths now",
     ),

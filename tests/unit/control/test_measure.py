@@ -279,6 +279,25 @@ def test_a_full_store_and_a_full_queue_are_told_until_they_are_over() -> None:
     assert told.conditions.get("StorageFull", "broker") is not None
 
 
+def test_a_dispatcher_that_is_away_or_blocked_is_told_until_it_is_back() -> None:
+    """The reason is in the text; while the fleet still starts, nobody is alarmed; the driver's numbers are measured."""
+    board, told = Board(), Told()
+
+    def look(state: str, fleet: str = "ready") -> list[str]:
+        dispatch = {"driver": "rabbitmq", "state": state, "why": "refused", "swept": 3}
+        snapshot = _snapshot(stats={"dispatch": dispatch}, state=fleet, conditions=told.conditions.to_json())
+        board.update(snapshot, told)
+        values = values_of(snapshot, [], AgentTotals())
+        assert values[series("dispatch_up", "rabbitmq")] == (state == "up")
+        assert values[series("dispatch_signals_total", "swept")] == 3
+        return [f"{item.key}: {item.text}" for item in told.conditions.active()]
+
+    assert look("away", "starting") == []
+    assert look("away") == ["DispatcherDown/broker: tasks are looked for without RabbitMQ: refused"]
+    assert look("blocked") == ["DispatcherBlocked/broker: tasks are looked for without RabbitMQ: refused"]
+    assert look("up") == []
+
+
 def test_a_condition_of_somebody_else_is_never_cleared() -> None:
     """Only control's own kinds are taken back."""
     board, told = Board(), Told()

@@ -59,3 +59,8 @@ ORDER BY seq DESC LIMIT :limit;
 -- Tasks of one terminal status other than success, newest first: dead letters among them.
 SELECT seq FROM tasks WHERE status > 3 AND status = :status AND (CAST(:agent AS TEXT) IS NULL OR agent = :agent)
 ORDER BY seq DESC LIMIT :limit;
+
+-- name: ready_ids
+-- Tasks that an agent may claim now; those that it would claim last come first.
+SELECT id FROM tasks WHERE agent = ? AND status = 0 AND held = 0 AND due_ms = 0
+ORDER BY order_key DESC, seq DESC LIMIT ?;

@@ -1,13 +1,14 @@
-"""Why it exists: due tasks meet instances that asked for one, inside the transaction that made them due.
+"""Why it exists: due tasks meet instances that asked for one, inside a transaction, where a driver says to look.
 
-Instances pull: without a credit nothing is pushed at them. The match is made at the end of each group, so a
-submission, its claim and the commit before it share one sync of the disk.
+Instances pull: without a credit nothing is pushed at them. The match is made at the end of each group, so what the
+driver lets it see (in process: everything) shares one sync of the disk: a submission, its claim and the commit before.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sutazai.bus.dispatch.inproc import Inproc
 from sutazai.bus.group import Entry
 from sutazai.errors import RefusedError
 from sutazai.store.model import Claim
@@ -15,6 +16,7 @@ from sutazai.store.model import Claim
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from sutazai.bus.dispatch.protocol import Driver, Signal
     from sutazai.bus.sessions import Instance
     from sutazai.store.counts import Counts
     from sutazai.store.model import Outcome, Turn
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Dispatcher:
-    """Credits by agent.
+    """Credits by agent, and the driver that says where to look.
 
     Args:
         deliver: hands a claimed turn to its instance, after the commit.
@@ -31,9 +33,10 @@ class Dispatcher:
 
     def __init__(self, deliver: Deliver) -> None:
         self._deliver = deliver
+        self.driver: Driver = Inproc()
         self._idle: dict[str, dict[Instance, None]] = {}
         self._credited: list[tuple[Instance, str, int]] = []
-        self._picked: list[Instance] = []
+        self._picked: list[tuple[Instance, Signal]] = []
         self._dry: set[str] = set()
         self.stopped = False
 
@@ -62,7 +65,8 @@ class Dispatcher:
         """Whether a due task and an instance are there for each other."""
         if self.stopped:
             return False
-        return any(counts.of(agent).ready > 0 and agent not in self._dry for agent in self._idle)
+        looks = self.driver.looks
+        return any(counts.of(agent).ready > 0 and agent not in self._dry and looks(agent) for agent in self._idle)
 
     def matches(self, counts: Counts) -> list[Entry]:
         """Claims to be done in this group."""
@@ -80,28 +84,33 @@ class Dispatcher:
         entries = []
         for agent in [agent for agent in self._idle if agent not in self._dry]:
             waiting = self._idle[agent]
-            for _ in range(min(counts.of(agent).ready, len(waiting))):
+            for _ in range(min(counts.of(agent).ready, len(waiting), self.driver.looks(agent))):
                 instance, _ = waiting.popitem()
                 instance.claiming = True
-                self._picked.append(instance)
-                entries.append(self._claim(instance))
+                signal = self.driver.take(agent)
+                self._picked.append((instance, signal))
+                entries.append(self._claim(instance, signal))
             if not waiting:
                 del self._idle[agent]
         return entries
 
-    def _claim(self, instance: Instance) -> Entry:
+    def _claim(self, instance: Instance, signal: Signal) -> Entry:
         return Entry(
-            Claim(instance.agent, instance.ticket, instance.pid), lambda result: self._claimed(instance, result)
+            Claim(instance.agent, instance.ticket, instance.pid),
+            lambda result: self._claimed(instance, signal, result),
         )
 
-    def _claimed(self, instance: Instance, result: Outcome | RefusedError) -> None:
+    def _claimed(self, instance: Instance, signal: Signal, result: Outcome | RefusedError) -> None:
         instance.claiming = False
         if isinstance(result, RefusedError):
+            self.driver.unused(signal)
             self.credit(instance)
         elif result.reply is None:  # its deadline has passed and the timer has not seen it yet
+            self.driver.unused(signal)
             self._dry.add(instance.agent)
             self.credit(instance)
         else:
+            self.driver.used(signal)
             self._deliver(instance, result.reply)
 
     def settled(self) -> None:
@@ -111,8 +120,9 @@ class Dispatcher:
 
     def undone(self) -> None:
         """The group was rolled back: those who were picked wait again, those who committed do not yet."""
-        for instance in self._picked:
+        for instance, signal in reversed(self._picked):
             instance.claiming = False
+            self.driver.unused(signal)
             self._idle.setdefault(instance.agent, {})[instance] = None
         for instance, _, _ in self._credited:
             instance.credited = ("", 0)
@@ -123,3 +133,13 @@ class Dispatcher:
     def look_again(self) -> None:
         """The timers have run."""
         self._dry.clear()
+
+    def tick(self, now_ms: int, counts: Counts) -> None:
+        """Tell the driver who waits for a word of it."""
+        driver = self.driver
+        waiting = [
+            (agent, min(ready, len(idle)))
+            for agent, idle in self._idle.items()
+            if not self.stopped and (ready := counts.of(agent).ready) > 0 and not driver.looks(agent)
+        ]
+        driver.tick(now_ms, waiting)
