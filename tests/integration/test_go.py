@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from sutazai import checks
 from sutazai.host import golang
 from sutazai.ids import child_task_id
 
@@ -59,6 +60,26 @@ def test_worker_describes_the_agents_that_have_a_folder() -> None:
     assert [entry.get("name") for entry in said] == [*names, None]
     assert all(skill["description"] and skill["input"]["type"] == "object" for e in said[:-1] for skill in e["skills"])
     assert "conformance" in said[-1]["error"]
+
+
+RECORDED = [
+    pytest.param(path.parent, check, id=f"{path.parent.name}: {check.name}")
+    for path in sorted(golang.AGENTS.glob("*/agent.go"))
+    for check in checks.load(path.parent)
+    if "live" not in check.name
+]
+
+
+@needs_worker
+@pytest.mark.parametrize(("folder", "check"), RECORDED)
+def test_checks_on_recorded_facts_hold_without_a_fleet(folder: Path, check: checks.Check) -> None:
+    """The golden tasks that need no fleet pass here; `sutazai smoke` runs all of them on a live one."""
+    task = json.dumps({"skill": check.skill, "input": check.input, "session": check.session})
+    done = subprocess.run(
+        [WORKER, "try", folder.name], input=task, capture_output=True, text=True, check=True, timeout=60
+    )
+    verdict = checks.judge(check, json.loads(done.stdout))
+    assert verdict.ok, verdict.text
 
 
 @needs_worker

@@ -31,8 +31,9 @@ const (
 type Surroundings struct {
 	// Settings is what the manifest hands to the agent, as JSON.
 	Settings json.RawMessage
-	// Fleet is its name; Scratch gives a private folder.
+	// Fleet is its name; Control is the socket of its control API; Scratch gives a private folder.
 	Fleet   string
+	Control string
 	Scratch func() (string, error)
 	Log     *Log
 	// OnProgress is told that there is new progress.

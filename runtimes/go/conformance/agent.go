@@ -1,10 +1,11 @@
-// Package conformance is an agent that does what the conformance suite of the protocol asks for, and nothing useful.
+// Package conformance is the agent of the conformance suite, tests/conformance, in Go.
 //
-// Why it exists: every runtime hosts an agent of this name with the same skills, so that one suite can judge them all. It
-// is linked into the worker, but no fleet has it: it has no folder with a manifest in src/sutazai/agents.
+// Why it exists: each language has an agent of this name with the same skills, so that one suite can judge all runtimes. It
+// is linked into the worker, but no fleet has it: it has no folder with a manifest.
 package conformance
 
 import (
+	"errors"
 	"strings"
 	"time"
 
@@ -17,127 +18,135 @@ type value struct {
 
 type none struct{}
 
-type failing struct {
-	Message   string `json:"message" default:"as asked"`
-	Retryable bool   `json:"retryable" default:"true"`
-	Code      string `json:"code" default:"skill-failed"`
+type parts struct {
+	Parts int `json:"parts" min:"0" max:"1000"`
 }
 
-type sleeping struct {
-	Milliseconds int  `json:"ms" min:"0" max:"600000"`
-	Deaf         bool `json:"deaf" default:"false" doc:"do not listen to cancellation"`
+type collected struct {
+	IDs    []string `json:"ids"`
+	Values []any    `json:"values"`
+	Parts  int      `json:"parts"`
+}
+
+type remembered struct {
+	Values []any `json:"values"`
 }
 
 type counting struct {
-	Count int `json:"count"`
+	Count        int `json:"count" min:"0" max:"1000"`
+	Milliseconds int `json:"ms" default:"0" min:"0" max:"600000"`
 }
 
-type steps struct {
-	Steps        int `json:"steps" min:"1" max:"1000"`
-	Milliseconds int `json:"ms" default:"0" min:"0" max:"60000"`
+type counted struct {
+	Done    int `json:"done"`
+	Attempt int `json:"attempt,omitempty"`
 }
 
-type fanning struct {
-	Agent string `json:"agent" default:"conformance"`
-	Width int    `json:"width" min:"0" max:"1000"`
+type failing struct {
+	ForGood bool   `json:"for_good" default:"false"`
+	Code    string `json:"code" default:"" doc:"fail with this code, for good"`
+}
+
+type strict struct {
+	Number int `json:"number" min:"1" max:"5"`
+}
+
+type working struct {
+	Milliseconds int `json:"ms" min:"0" max:"600000"`
 }
 
 type sized struct {
 	Bytes int `json:"bytes" min:"0" max:"16777216"`
 }
 
-type text struct {
-	Text string `json:"text"`
-}
-
-type identifiers struct {
-	IDs []string `json:"ids"`
-}
-
-type summed struct {
-	Sum    int      `json:"sum"`
-	Failed int      `json:"failed"`
-	Tasks  []string `json:"tasks"`
-}
-
-type carried struct {
-	Width int `json:"width"`
-}
-
 // Agent is the agent.
 var Agent = agent.New("conformance",
-	agent.Skill("echo", "Gives its input back.", func(_ *agent.Context, in value) (value, error) { return in, nil }),
-	agent.Skill("fail", "Fails as it is told.", func(_ *agent.Context, in failing) (none, error) {
-		return none{}, &agent.Error{Code: in.Code, Message: in.Message, Retryable: in.Retryable}
+	agent.Skill("echo", "Gives back what came.", func(_ *agent.Context, in value) (value, error) { return in, nil }),
+	agent.Skill("fan", "Asks itself that many times and collects.", fan),
+	agent.Step("collect", collect),
+	agent.Skill("remember", "Appends to the session's state.", remember),
+	agent.Skill("steps", "Counts in the state with a checkpoint after each step, then works for a while.", steps),
+	agent.Skill("fail", "Fails, for good or not.", func(_ *agent.Context, in failing) (none, error) {
+		switch {
+		case in.Code != "":
+			return none{}, &agent.Error{Code: in.Code, Message: "as asked"}
+		case in.ForGood:
+			return none{}, agent.NonRetryable("for good")
+		}
+		return none{}, errors.New("this time")
 	}),
 	agent.Skill("panic", "Breaks down.", func(*agent.Context, none) (none, error) { panic("as asked") }),
-	agent.Skill("sleep", "Works for some time and says how far it is.", sleep),
-	agent.Skill("count", "Counts in its session.", func(ctx *agent.Context, _ none) (counting, error) {
-		return count(ctx)
+	agent.Skill("strict", "Takes a number from 1 to 5.", func(_ *agent.Context, in strict) (strict, error) { return in, nil }),
+	agent.Skill("slow", "Waits, and says how far it is.", func(ctx *agent.Context, in working) (working, error) {
+		ctx.Progress(0.5, "half way")
+		return in, pause(ctx, in.Milliseconds)
 	}),
-	agent.Skill("checkpoint", "Counts in its session, with a checkpoint after each step.", checkpoint),
-	agent.Skill("emit", "Hands echoes on without waiting.", func(ctx *agent.Context, in fanning) (identifiers, error) {
-		out := identifiers{}
-		for i := 0; i < in.Width; i++ {
-			id, err := ctx.Emit(in.Agent, "echo", value{i})
-			if err != nil {
-				return out, err
-			}
-			out.IDs = append(out.IDs, id)
-		}
-		return out, nil
-	}),
-	agent.Skill("fan", "Waits for echoes and adds them up.", fan),
-	agent.Step("collect", collect),
-	agent.Skill("big", "Returns a text of so many bytes.", func(_ *agent.Context, in sized) (text, error) {
-		return text{strings.Repeat("x", in.Bytes)}, nil
+	agent.Skill("busy", "Computes without a pause; as Go asks of such a loop, it looks at its context.", busy),
+	agent.Skill("large", "Gives that many bytes.", func(_ *agent.Context, in sized) (string, error) {
+		return strings.Repeat("x", in.Bytes), nil
 	}),
 )
 
-func sleep(ctx *agent.Context, in sleeping) (counting, error) {
-	until := time.Now().Add(time.Duration(in.Milliseconds) * time.Millisecond)
-	for count := 0; ; count++ {
-		left := time.Until(until)
-		if left <= 0 {
-			return counting{count}, nil
-		}
-		ctx.Progress(1-left.Seconds()*1000/float64(in.Milliseconds), "asleep")
-		if left > 50*time.Millisecond {
-			left = 50 * time.Millisecond
-		}
-		timer := time.NewTimer(left)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			if !in.Deaf {
-				return counting{count}, ctx.Err()
-			}
-			<-timer.C
-		}
+func pause(ctx *agent.Context, milliseconds int) error {
+	timer := time.NewTimer(time.Duration(milliseconds) * time.Millisecond)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 
-func count(ctx *agent.Context) (counting, error) {
-	var state counting
+func busy(ctx *agent.Context, in working) (working, error) {
+	for until := time.Now().Add(time.Duration(in.Milliseconds) * time.Millisecond); time.Now().Before(until); {
+		if ctx.Err() != nil {
+			return in, ctx.Err()
+		}
+	}
+	return in, nil
+}
+
+func fan(ctx *agent.Context, in parts) (collected, error) {
+	calls := make([]agent.Call, in.Parts)
+	for i := range calls {
+		call, err := ctx.Call("conformance", "echo", value{i})
+		if err != nil {
+			return collected{}, err
+		}
+		calls[i] = call
+	}
+	return collected{}, agent.Wait("collect", in, calls...)
+}
+
+func collect(_ *agent.Context, results []agent.Result, carry parts) (collected, error) {
+	out := collected{Parts: carry.Parts}
+	for _, found := range results {
+		var said value
+		if err := found.Into(&said); err != nil {
+			return out, err
+		}
+		out.IDs, out.Values = append(out.IDs, found.Task), append(out.Values, said.Value)
+	}
+	return out, nil
+}
+
+func remember(ctx *agent.Context, in value) (remembered, error) {
+	var state remembered
 	if err := ctx.State(&state); err != nil {
 		return state, err
 	}
-	state.Count++
+	state.Values = append(state.Values, in.Value)
 	return state, ctx.SetState(state)
 }
 
-func checkpoint(ctx *agent.Context, in steps) (counting, error) {
-	var state counting
+func steps(ctx *agent.Context, in counting) (counted, error) {
+	var state counted
 	if err := ctx.State(&state); err != nil {
 		return state, err
 	}
-	for state.Count < in.Steps {
-		select {
-		case <-time.After(time.Duration(in.Milliseconds) * time.Millisecond):
-		case <-ctx.Done():
-			return state, ctx.Err()
-		}
-		state.Count++
+	for state.Done < in.Count {
+		state.Done++
 		if err := ctx.SetState(state); err != nil {
 			return state, err
 		}
@@ -145,32 +154,8 @@ func checkpoint(ctx *agent.Context, in steps) (counting, error) {
 			return state, err
 		}
 	}
-	return state, nil
-}
-
-func fan(ctx *agent.Context, in fanning) (summed, error) {
-	calls := make([]agent.Call, in.Width)
-	for i := range calls {
-		call, err := ctx.Call(in.Agent, "echo", value{i})
-		if err != nil {
-			return summed{}, err
-		}
-		calls[i] = call
+	if err := pause(ctx, in.Milliseconds); err != nil {
+		return state, err
 	}
-	return summed{}, agent.Wait("collect", carried{in.Width}, calls...)
-}
-
-func collect(_ *agent.Context, results []agent.Result, _ carried) (summed, error) {
-	out := summed{}
-	for _, found := range results {
-		var said struct {
-			Value int `json:"value"`
-		}
-		out.Tasks = append(out.Tasks, found.Task)
-		if found.Into(&said) != nil {
-			out.Failed++
-		}
-		out.Sum += said.Value
-	}
-	return out, nil
+	return counted{state.Done, ctx.Task.Attempt}, nil
 }

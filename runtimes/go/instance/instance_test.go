@@ -21,7 +21,7 @@ func TestAnInstanceSaysWhoItIsPullsRunsAndCommits(t *testing.T) {
 		t.Errorf("%v", commit)
 	}
 	p.committed(commit, "succeeded")
-	p.turn("t_2", 4, "fail", fields{"retryable": false, "code": "damaged"}, nil)
+	p.turn("t_2", 4, "fail", fields{"code": "damaged"}, nil)
 	commit = p.expect("commit")
 	failure, _ := commit["error"].(fields)
 	if commit["outcome"] != "failed" || failure["code"] != "damaged" || failure["retryable"] != false {
@@ -41,7 +41,7 @@ func TestALongTurnSendsHeartbeatsWithItsProgress(t *testing.T) {
 	broker := newFakeBroker(t)
 	start(t, broker, nil)
 	p := broker.accept()
-	p.turn("t_1", 1, "sleep", fields{"ms": 400}, nil)
+	p.turn("t_1", 1, "slow", fields{"ms": 400}, nil)
 	beats, told := 0, 0
 	for {
 		message, err := p.read()
@@ -53,7 +53,7 @@ func TestALongTurnSendsHeartbeatsWithItsProgress(t *testing.T) {
 		}
 		if message["t"] == "heartbeat" {
 			beats++
-			if progress, ok := message["progress"].(fields); ok && progress["text"] == "asleep" {
+			if progress, ok := message["progress"].(fields); ok && progress["text"] == "half way" {
 				told++
 			}
 		}
@@ -73,7 +73,7 @@ func TestACancelledTurnStoresNothingAndTheNextIsAskedFor(t *testing.T) {
 		start(t, broker, nil)
 		p := broker.accept()
 		p.expect("pull")
-		p.turn("t_1", 1, "sleep", fields{"ms": 60_000}, nil)
+		p.turn("t_1", 1, "slow", fields{"ms": 60_000}, nil)
 		p.expect("heartbeat")
 		p.send(fields{"t": "cancel", "task": "t_1", "fence": 9}) // another turn's
 		p.send(order)
@@ -89,7 +89,7 @@ func TestADeadlineHereIsToldAsAFailure(t *testing.T) {
 	broker := newFakeBroker(t)
 	start(t, broker, nil)
 	p := broker.accept()
-	p.turn("t_1", 1, "sleep", fields{"ms": 60_000}, fields{"deadline_left_ms": 100})
+	p.turn("t_1", 1, "slow", fields{"ms": 60_000}, fields{"deadline_left_ms": 100})
 	commit := p.expect("commit")
 	if failure, _ := commit["error"].(fields); failure["code"] != "deadline" || failure["retryable"] != true {
 		t.Errorf("%v", commit)
@@ -100,7 +100,7 @@ func TestALostConnectionInATurnComesBackWithWhatIsHeld(t *testing.T) {
 	broker := newFakeBroker(t)
 	start(t, broker, nil)
 	p := broker.accept()
-	p.turn("t_1", 8, "sleep", fields{"ms": 600}, nil)
+	p.turn("t_1", 8, "slow", fields{"ms": 600}, nil)
 	p.expect("heartbeat")
 	_ = p.stream.Close()
 	p = broker.accept()
@@ -198,7 +198,7 @@ func TestDrainFinishesTheTurnAndAsksForNoOther(t *testing.T) {
 	broker := newFakeBroker(t)
 	ended, _ := start(t, broker, nil)
 	p := broker.accept()
-	p.turn("t_1", 1, "sleep", fields{"ms": 200}, nil)
+	p.turn("t_1", 1, "slow", fields{"ms": 200}, nil)
 	p.expect("heartbeat")
 	p.send(fields{"t": "drain"})
 	commit := p.expect("commit")
@@ -214,7 +214,7 @@ func TestARestInATurnIsAnsweredAfterIt(t *testing.T) {
 	broker := newFakeBroker(t)
 	ended, _ := start(t, broker, nil)
 	p := broker.accept()
-	p.turn("t_1", 1, "sleep", fields{"ms": 150}, nil)
+	p.turn("t_1", 1, "slow", fields{"ms": 150}, nil)
 	p.expect("heartbeat")
 	p.send(fields{"t": "rest"})
 	p.committed(p.expect("commit"), "succeeded")
@@ -226,7 +226,7 @@ func TestAnOrderToEndStoresNothing(t *testing.T) {
 	broker := newFakeBroker(t)
 	ended, cancel := start(t, broker, nil)
 	p := broker.accept()
-	p.turn("t_1", 1, "sleep", fields{"ms": 60_000}, nil)
+	p.turn("t_1", 1, "slow", fields{"ms": 60_000}, nil)
 	p.expect("heartbeat")
 	cancel()
 	await(t, ended)
@@ -246,10 +246,10 @@ func TestACheckpointThatIsRefusedEndsTheTurn(t *testing.T) {
 	start(t, broker, nil)
 	p := broker.accept()
 	p.expect("pull")
-	p.turn("t_1", 1, "checkpoint", fields{"steps": 3}, fields{"session": "s"})
+	p.turn("t_1", 1, "steps", fields{"count": 3}, fields{"session": "s"})
 	first := p.expect("commit")
 	state, _ := json.Marshal(first["state"])
-	if first["outcome"] != "checkpoint" || string(state) != `{"count":1}` || first["pull"] == true {
+	if first["outcome"] != "checkpoint" || string(state) != `{"done":1}` || first["pull"] == true {
 		t.Errorf("%v", first)
 	}
 	p.committed(first, "leased")

@@ -3,6 +3,7 @@ package instance
 import (
 	"context"
 	"errors"
+	"path/filepath"
 	"time"
 
 	"sutazai/agent"
@@ -46,7 +47,7 @@ func (i *instance) turn(ctx context.Context, message wire.Message) {
 	r.cancel = cancel
 	defer cancel()
 	r.ctx = agent.NewContext(skillCtx, turn, agent.Surroundings{
-		Settings: i.Settings, Fleet: i.Fleet, Log: i.Log, Scratch: i.scratch.folder,
+		Settings: i.Settings, Fleet: i.Fleet, Control: filepath.Join(filepath.Dir(i.Broker), "control.sock"), Log: i.Log, Scratch: i.scratch.folder,
 		OnProgress: func() { notify(r.progress) }, OnCheckpoint: r.checkpoint, OnAsk: r.ask,
 	})
 	done := make(chan wire.Commit, 1)

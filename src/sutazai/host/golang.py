@@ -17,7 +17,7 @@ from pathlib import Path
 
 import sutazai
 
-HINT = "run: scripts/bootstrap go"
+HINT = "run: scripts/bootstrap base go"
 PROGRAM = "sutazai-go-worker"
 VERSION_MIN = (1, 19)
 _PACKAGE = Path(sutazai.__file__).resolve().parent

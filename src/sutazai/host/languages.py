@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import sutazai
+from sutazai.host import golang
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -88,6 +89,14 @@ LANGUAGES = {
         hint="run: scripts/bootstrap base node, or install Node 18 or newer",
         worker=(str(RUNTIMES / "node" / "worker.mjs"),),
         describe=(str(RUNTIMES / "node" / "describe.mjs"),),
+    ),
+    "go": Language(
+        name="go",
+        suffixes=(".go",),
+        find=golang.find_worker,
+        hint=golang.HINT,
+        worker=(),
+        describe=("describe",),
     ),
 }
 

@@ -2,6 +2,8 @@ package main
 
 import (
 	"sutazai/agent"
+	"sutazai/agents/honeypot_deployment_agent"
+	"sutazai/agents/log_aggregator_loki"
 	"sutazai/conformance"
 )
 
@@ -11,6 +13,8 @@ func linked() map[string]*agent.Agent {
 	found := map[string]*agent.Agent{}
 	for _, one := range []*agent.Agent{
 		conformance.Agent,
+		honeypot_deployment_agent.Agent,
+		log_aggregator_loki.Agent,
 	} {
 		found[one.Name] = one
 	}

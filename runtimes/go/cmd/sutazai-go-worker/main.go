@@ -5,8 +5,10 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"sort"
@@ -15,6 +17,7 @@ import (
 
 	"sutazai/agent"
 	"sutazai/host"
+	"sutazai/ids"
 )
 
 var started = time.Now()
@@ -22,6 +25,8 @@ var started = time.Now()
 const usage = `usage: sutazai-go-worker             host agents; started by sutazaid
        sutazai-go-worker describe NAME…  print the skills of agents as JSON
        sutazai-go-worker agents          print the names of the agents that are linked in
+       sutazai-go-worker ids             read [{parent, site, index}] and print the ids of these children
+       sutazai-go-worker try NAME        run tasks without a fleet: a JSON object {skill, input, session} a line
 `
 
 func main() {
@@ -31,6 +36,10 @@ func main() {
 	switch os.Args[1] {
 	case "describe":
 		os.Exit(describe(os.Args[2:]))
+	case "ids":
+		os.Exit(childIDs())
+	case "try":
+		os.Exit(try(os.Args[2:]))
 	case "agents":
 		fmt.Println(strings.Join(names(), "\n"))
 	default:
@@ -59,6 +68,49 @@ func names() []string {
 	}
 	sort.Strings(found)
 	return found
+}
+
+// childIDs names children as Python does; the conformance suite asks for it.
+func childIDs() int {
+	var vectors []struct {
+		Parent, Site string
+		Index        int
+	}
+	if err := json.NewDecoder(os.Stdin).Decode(&vectors); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	found := make([]string, len(vectors))
+	for i, vector := range vectors {
+		found[i] = ids.ChildTaskID(vector.Parent, vector.Site, vector.Index)
+	}
+	_ = json.NewEncoder(os.Stdout).Encode(found)
+	return 0
+}
+
+// try reads tasks and prints how each ended, a line each.
+func try(names []string) int {
+	if len(names) != 1 || linked()[nameOf(names[0])] == nil {
+		fmt.Fprint(os.Stderr, usage)
+		return 2
+	}
+	trial := agent.NewTrial(linked()[nameOf(names[0])])
+	decoder, encoder := json.NewDecoder(os.Stdin), json.NewEncoder(os.Stdout)
+	encoder.SetEscapeHTML(false)
+	for {
+		var task agent.TrialTask
+		err := decoder.Decode(&task)
+		if err == io.EOF {
+			return 0
+		}
+		if err == nil {
+			err = encoder.Encode(trial.Run(context.Background(), task))
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+	}
 }
 
 type answer struct {
