@@ -49,6 +49,16 @@ def named_child_id(parent: str, name: str) -> str:
     return child_task_id(parent, f"\x1e{name}", 0)
 
 
+def replay_task_id(dead: str) -> str:
+    """Make the identifier of the task that does a dead letter again; asking twice names the same task."""
+    return child_task_id(dead, "replay", 0)
+
+
+def occurrence_task_id(agent: str, schedule: str, at_wall_ms: int) -> str:
+    """Make the identifier of the task of one time of a schedule; the same time never has a second one."""
+    return child_task_id(agent, f"schedule {schedule}", at_wall_ms)
+
+
 def new_token() -> str:
     """Make a secret of 192 bits, safe in URLs."""
     return secrets.token_urlsafe(24)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from decimal import Decimal
 
@@ -14,7 +15,8 @@ GIB = 1024**3
 
 _BYTES = {"B": 1, "KB": KIB, "MB": MIB, "GB": GIB, "TB": 1024**4}
 _MILLISECONDS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
-_NUMBER = re.compile(r"(?P<number>[0-9]{1,15}(?:\.[0-9]{1,6})?)(?P<unit>[A-Za-z%]*)", re.ASCII)
+_PERIODS_US = {"/s": 1_000_000, "/min": 60_000_000, "/h": 3_600_000_000, "/d": 86_400_000_000}
+_NUMBER = re.compile(r"(?P<number>[0-9]{1,15}(?:\.[0-9]{1,6})?)(?P<unit>/?[A-Za-z%]*)", re.ASCII)
 
 
 def _split(text: str, kind: str, example: str, units: tuple[str, ...]) -> tuple[Decimal, str]:
@@ -55,6 +57,19 @@ def parse_duration_ms(text: str) -> int:
     """
     number, unit = _split(text, "duration", "30s", tuple(_MILLISECONDS))
     return int(number * _MILLISECONDS[unit])
+
+
+def parse_rate_us(text: str) -> int:
+    """Read a rate, like ``10/s``, ``100/min``.
+
+    Returns:
+        Microseconds from one to the next, rounded up, so that the rate is never exceeded; 0 for ``0/s``.
+
+    Raises:
+        ValueError: no period, an unknown one, or not a number.
+    """
+    number, unit = _split(text, "rate", "10/s", tuple(_PERIODS_US))
+    return math.ceil(_PERIODS_US[unit] / number) if number > 0 else 0
 
 
 def parse_percent(text: str) -> float:

@@ -161,7 +161,7 @@ class Process:
     def _told(self, push: dict[str, Any]) -> None:
         if push.get("push") == "plan":
             directory = _directory(self._paths.plan, is_open=self._broker.options.open)
-            self._broker.directory.agents = directory.agents
+            self._broker.replan(directory.agents)
         else:
             self._broker.told(push)
         self._server.flush()

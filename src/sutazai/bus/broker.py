@@ -17,12 +17,14 @@ from sutazai.bus.dispatch.protocol import Site
 from sutazai.bus.group import Entry, GroupHooks, Journal
 from sutazai.bus.instances import InstanceDesk, Ticket
 from sutazai.bus.leases import LeaseBook
+from sutazai.bus.schedules import Scheduler
 from sutazai.bus.sessions import Session
 from sutazai.bus.statistics import Meters, Statistics
 from sutazai.bus.watch import Watches, error_message, is_end
 from sutazai.errors import InvalidInputError, ProtocolError, RefusedError
 from sutazai.outside import HUMAN, SIGNAL
 from sutazai.store.model import Event, Expire, Outcome, Promote, Purge, PurgeStates, Ready
+from sutazai.units import format_duration_ms
 
 if TYPE_CHECKING:
     import random
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from sutazai.bus.options import Options
     from sutazai.bus.sessions import Peer
     from sutazai.store.protocol import Store
+    from sutazai.wire.planfacts import AgentFacts
 
     Send = Callable[[dict[str, Any], Callable[[dict[str, Any]], None] | None], bool]
 
@@ -72,11 +75,12 @@ class Broker:
         self.journal = Journal()
         self.meters = Meters()
         self.watches = Watches(self.journal)
-        self.leases = LeaseBook(self.journal, options, rng, self.end_instance)
+        self.leases = LeaseBook(self.journal, options, rng, self.end_instance, directory)
         self.instances = InstanceDesk(self)
         self.clients = ClientDesk(self)
-        self.dispatcher = Dispatcher(self.instances.deliver)
-        self.demand = Demand(supervisor, directory)
+        self.dispatcher = Dispatcher(self.instances.deliver, directory)
+        self.demand = Demand(supervisor, directory, self.dispatcher.startable)
+        self.schedules = Scheduler(self)
         self.hooks = GroupHooks(self._extend, self._undone)
         self.sessions: dict[Session, None] = {}  # in order: the simulation is repeatable
         now_ms = clock.now_ms()
@@ -229,6 +233,8 @@ class Broker:
     def next_tick_ms(self) -> int:
         """When ``tick`` wants to be called at the latest, broker's time."""
         times = [self._tick_ms + TICK_MS]
+        if limited_ms := self.dispatcher.next_ms():
+            times.append(limited_ms)
         if not self._timers_running:
             times += [time for time in (self._due_ms, self._deadline_ms) if time]
         return min(times)
@@ -237,6 +243,10 @@ class Broker:
         """Look at everything that depends on time."""
         now_ms = self.clock.now_ms()
         self._timers(now_ms)
+        if self.dispatcher.let_go(now_ms):
+            self.look_for_demand()
+            if self.has_work():
+                self.journal.wake()
         if now_ms < self._tick_ms + TICK_MS:
             return
         late_ms = now_ms - self._tick_ms - TICK_MS
@@ -247,6 +257,7 @@ class Broker:
         self.meters.tick(now_ms)
         self.dispatcher.look_again()
         self.dispatcher.tick(now_ms, self.store.counts)
+        self.schedules.tick()
         for session in [s for s in self.sessions if not s.role and now_ms - s.opened_ms > _HELLO_WAIT_MS]:
             session.peer.close()
         if now_ms >= self._relieve_ms:
@@ -356,6 +367,14 @@ class Broker:
             return
         self.demand.look(self.store.counts, self.instances.free(), self.clock.now_ms())
 
+    def replan(self, agents: dict[str, AgentFacts] | None) -> None:
+        """The plan has changed: these are the agents now."""
+        self.directory.agents = agents
+        self.dispatcher.replanned()
+        self.look_for_demand()
+        if self.has_work():
+            self.journal.wake()
+
     def ask(self, request: dict[str, Any], answered: Callable[[dict[str, Any]], None]) -> bool:
         """Ask ``sutazaid``; whether it was there to be asked."""
         return self._supervisor(request, answered)
@@ -374,16 +393,21 @@ class Broker:
         return task
 
     def _why(self, task: dict[str, Any]) -> str:
+        """Why a queued task waits: for somebody outside, for the rate of its agent, or as ``sutazaid`` said last."""
         if task["agent"] == HUMAN:
             return "it waits for a person: sutazai task approve, or deny"
         if task["agent"] == SIGNAL:
             return f"it waits for the signal {task['skill']}: sutazai task signal"
+        left_ms = self.dispatcher.limited_ms(task["agent"], self.clock.now_ms())
+        if left_ms and not task["behind_session"] and not task["due_in_ms"]:
+            return f"rate limit, next in {format_duration_ms(left_ms)}"
         return self.demand.why(task["agent"])
 
     def statistics(self) -> Statistics:
         """One picture of the broker."""
         from dataclasses import asdict
 
+        now_ms = self.clock.now_ms()
         instances: dict[str, int] = {}
         for instance in self.instances.by_ticket.values():
             instances[instance.agent] = instances.get(instance.agent, 0) + 1
@@ -399,6 +423,7 @@ class Broker:
             dispatch=self.dispatcher.driver.facts(),
             supervised=self.leases.supervised,
             draining=self.dispatcher.stopped,
+            limited={agent: max(0, until_ms - now_ms) for agent, until_ms in self.dispatcher.limited().items()},
             started_wall_ms=self._started_wall_ms,
         )
 

@@ -5,17 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sutazai.bus import messages
+from sutazai.bus.dead import DeadDesk
 from sutazai.bus.watch import error_message
 from sutazai.errors import InvalidInputError, NotFoundError, QueueFullError, RefusedError
 from sutazai.ids import new_id
 from sutazai.limits import OPERATIONS_PENDING_MAX, PRIORITY_DEFAULT, TASK_INPUT_BYTES_MAX, TREE_TASKS_MAX
 from sutazai.store.model import Cancel, Get, List, NewTask, Outcome, ReadState, Resolve, Submit, Tree, Waiting
+from sutazai.store.times import Schedules
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sutazai.bus.broker import Broker
     from sutazai.bus.sessions import Session
+    from sutazai.store.times import Seen
 
 
 def new_task(broker: Broker, spec: messages.TaskSpec, *, priority: int = PRIORITY_DEFAULT) -> NewTask:
@@ -23,12 +26,14 @@ def new_task(broker: Broker, spec: messages.TaskSpec, *, priority: int = PRIORIT
 
     Raises:
         NotFoundError: no such agent or skill.
-        InvalidInputError: the input is too large.
+        InvalidInputError: the input is too large, or a window has no key.
     """
     broker.directory.check(spec.agent, spec.skill)
     data = messages.to_json(spec.input)
     if len(data) > TASK_INPUT_BYTES_MAX // 4 and len(data.encode()) > TASK_INPUT_BYTES_MAX:
         raise InvalidInputError(f"the input is above {TASK_INPUT_BYTES_MAX} bytes: put it into a file, send its path")
+    if spec.idempotency_window_ms and spec.idempotency_key is None:
+        raise InvalidInputError("idempotency_window_ms is the time of an idempotency_key: give one, or leave it out")
     return NewTask(
         id=spec.id or new_id("t"),
         agent=spec.agent,
@@ -40,6 +45,7 @@ def new_task(broker: Broker, spec: messages.TaskSpec, *, priority: int = PRIORIT
         session=spec.session,
         delay_ms=spec.delay_ms or 0,
         idempotency_key=spec.idempotency_key,
+        key_window_ms=spec.idempotency_window_ms or 0,
         named=spec.id is not None,
         label=spec.label,
     )
@@ -54,6 +60,7 @@ class ClientDesk:
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
+        letters = DeadDesk(broker)
         self._handlers: dict[str, Callable[[Session, Any], None]] = {
             "submit": self._submit,
             "get": self._get,
@@ -62,7 +69,11 @@ class ClientDesk:
             "cancel": self._cancel,
             "tree": self._tree,
             "list": self._list,
+            "dead": letters.show,
+            "replay": letters.replay,
+            "discard": letters.discard,
             "stats": self._stats,
+            "schedules": self._schedules,
             "state": self._state,
             "resolve": self._resolve,
             "waiting": self._waiting,
@@ -160,6 +171,12 @@ class ClientDesk:
 
         operation = ReadState(request.agent, request.session)
         self._broker.journal.enqueue(operation, self._answering(session, request.id, make))
+
+    def _schedules(self, session: Session, request: messages.Plain) -> None:
+        def make(stored: list[Seen]) -> dict[str, Any]:
+            return {"t": "schedules", "schedules": self._broker.schedules.table(stored)}
+
+        self._broker.journal.enqueue(Schedules(), self._answering(session, request.id, make))
 
     def _stats(self, session: Session, request: messages.Plain) -> None:
         session.reply(request.id, {"t": "stats", **self._broker.statistics().as_json()})

@@ -46,12 +46,14 @@ class Demand:
     Args:
         send: sends a request to ``sutazaid``; the second argument gets the answer. False when nobody is there.
         directory: how many instances an agent may have.
+        startable: how many turns of an agent its rate lets start at a time; None for any number.
     """
 
     def __init__(
-        self, send: Callable[[dict[str, Any], Callable[[dict[str, Any]], None] | None], bool], directory: Directory
-    ) -> None:
-        self._send, self.directory = send, directory
+        self, send: Callable[[dict[str, Any], Callable[[dict[str, Any]], None] | None], bool], directory: Directory,
+        startable: Callable[[str, int], int | None],
+    ) -> None:  # fmt: skip
+        self._send, self.directory, self._startable = send, directory, startable
         self._asked: dict[str, _Asked] = {}
         self._queues: dict[str, dict[str, int]] = {}
         self._queues_next_ms = 0
@@ -72,17 +74,23 @@ class Demand:
         """
         if self.stopped:
             return
-        missing = set()
+        missing, held = set(), set()
         for agent, entry in counts.agents.items():
             if entry.ready <= 0:
                 continue
             present, free = instances.get(agent, (0, 0))
-            more = min(self.directory.instances_max(agent) - present, entry.ready - free)
+            startable = self._startable(agent, now_ms)
+            if startable == 0:
+                held.add(agent)  # nobody is woken to wait for its rate; what was asked before is remembered
+                continue
+            wanted = entry.ready if startable is None else min(entry.ready, startable)
+            more = min(self.directory.instances_max(agent) - present, wanted - free)
             if more > 0:
                 missing.add(agent)
                 self._ask(agent, more, now_ms)
-        for agent in [agent for agent, asked in self._asked.items() if agent not in missing and not asked.under_way]:
-            del self._asked[agent]
+        for agent, asked in list(self._asked.items()):
+            if agent not in missing and agent not in held and not asked.under_way:
+                del self._asked[agent]
         self._tell_queues(counts, now_ms)
 
     def _ask(self, agent: str, want: int, now_ms: int) -> None:

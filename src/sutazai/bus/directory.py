@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from difflib import get_close_matches
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sutazai.errors import NotFoundError
 from sutazai.limits import ATTEMPTS_MAX_DEFAULT, DEADLINE_MS_DEFAULT
 from sutazai.outside import OUTSIDE, WAIT_MS_DEFAULT
+from sutazai.store.times import RETRY_DEFAULT, Rate, Retry
 
 if TYPE_CHECKING:
+    import random
     from collections.abc import Iterable
 
     from sutazai.wire.planfacts import AgentFacts
@@ -59,6 +61,24 @@ class Directory:
         facts = self.agents.get(agent) if self.agents is not None else None
         return ATTEMPTS_MAX_DEFAULT if facts is None else facts.attempts_max
 
+    def rate(self, agent: str) -> Rate | None:
+        """How many turns of an agent may start in a time; None for no limit."""
+        facts = self.agents.get(agent) if self.agents is not None else None
+        return Rate(**facts.rate) if facts is not None and facts.rate else None
+
+    def retry(self, agent: str) -> Retry:
+        """Pauses between an agent's attempts."""
+        facts = self.agents.get(agent) if self.agents is not None else None
+        if facts is None or not facts.retry:
+            return RETRY_DEFAULT
+        return Retry(facts.retry["base_ms"], facts.retry["factor"], facts.retry["max_ms"])
+
+    def jitter(self, agent: str, rng: random.Random) -> float:
+        """Draw for the next pause of an agent: 0 to 1, or 1 when its pauses are not drawn."""
+        facts = self.agents.get(agent) if self.agents is not None else None
+        drawn = rng.random()
+        return 1.0 if facts is not None and facts.retry.get("jitter") == "none" else drawn
+
     def deadline_ms(self, agent: str) -> int:
         """Of a task that names none."""
         if agent in OUTSIDE:
@@ -70,6 +90,10 @@ class Directory:
         """Agents whose states are not kept for ever, and for how long, ms; nothing of who is not in the plan."""
         agents = self.agents or {}
         return tuple((name, facts.state_keep_ms) for name, facts in agents.items() if facts.state_keep_ms)
+
+    def schedules(self) -> list[tuple[str, dict[str, Any]]]:
+        """All schedules with their agents."""
+        return [(name, schedule) for name, facts in (self.agents or {}).items() for schedule in facts.schedules]
 
     def unknown(self, agent: str) -> str:
         """Say that there is no such agent, or only a planned one; empty when there is one, or nobody knows."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _FAILURE_MESSAGE_CHARACTERS = 4_000
 PROGRESS_EVERY_MS = 200
+_REST_FROM_MS = 1_000  # a rate that lets nothing start for longer is not waited for awake: waking takes milliseconds
 CONNECT_MS_MAX = 120_000  # longer than an instance tries to come back after a restart of the broker
 
 
@@ -183,13 +184,19 @@ class InstanceDesk:
 
     def resting(self) -> list[str]:
         """Tickets of the instances that have no turn and would get none now."""
-        counts = self._broker.store.counts
         return [
             instance.ticket
             for instance in self.by_ticket.values()
             if instance.lease is None and not instance.claiming and not instance.leaving
-            and counts.of(instance.agent).ready <= 0
+            and self._nothing_soon(instance.agent)
         ]  # fmt: skip
+
+    def _nothing_soon(self, agent: str) -> bool:
+        """No task of an agent is due, or its rate does not let one start so soon that waiting awake would pay."""
+        broker = self._broker
+        if broker.store.counts.of(agent).ready <= 0:
+            return True
+        return broker.dispatcher.limited_ms(agent, broker.clock.now_ms()) > _REST_FROM_MS
 
     def rest(self, tickets: list[str]) -> None:
         """Ask these to hibernate now, by their usual way: each asks whether it may, so that no task is lost."""
@@ -352,13 +359,14 @@ class InstanceDesk:
             state=None if request.state is None else messages.to_json(request.state),
             state_version=request.state_version, emits=emits,
             effects=messages.to_json(request.effects) if request.effects else None,
-            jitter=self._broker.rng.random(),
+            jitter=self._broker.directory.jitter(instance.agent, self._broker.rng),
+            retry=self._broker.directory.retry(instance.agent),
             keeps=tuple((name, messages.to_json(value)) for name, value in (request.keeps or {}).items()),
         )  # fmt: skip
 
     def _hibernate(self, session: Session, instance: Instance, request: messages.Plain) -> None:
         broker = self._broker
-        has_work = broker.store.counts.of(instance.agent).ready > 0 and not broker.dispatcher.stopped
+        has_work = not self._nothing_soon(instance.agent) and not broker.dispatcher.stopped
         if instance.lease is not None or instance.claiming or has_work:  # a claim under way is as good as a lease
             session.reply(request.id, {"t": "stay"})
             return

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Callable
 
+    from sutazai.bus.directory import Directory
     from sutazai.bus.group import Journal
     from sutazai.bus.options import Options
     from sutazai.store.model import Lease, Outcome, Turn
@@ -34,12 +35,15 @@ class LeaseBook:
         options: times.
         rng: for the jitter of the backoff.
         kill: asks for the end of an instance that does not stop: ticket and reason.
+        directory: the agents' pauses between attempts.
     """
 
     def __init__(
-        self, journal: Journal, options: Options, rng: random.Random, kill: Callable[[str, str], None]
-    ) -> None:
+        self, journal: Journal, options: Options, rng: random.Random, kill: Callable[[str, str], None],
+        directory: Directory,
+    ) -> None:  # fmt: skip
         self._journal, self._options, self._rng, self._kill = journal, options, rng, kill
+        self._directory = directory
         self.by_task: dict[str, HeldLease] = {}
         self.supervised = False
         self.draining = False
@@ -163,8 +167,9 @@ class LeaseBook:
         if lease.ending:
             return
         lease.ending = True
+        jitter, retry = self._directory.jitter(lease.agent, self._rng), self._directory.retry(lease.agent)
         self._journal.enqueue(
-            Lose(lease.task, lease.fence, own=own, reason=reason, jitter=self._rng.random()),
+            Lose(lease.task, lease.fence, own=own, reason=reason, jitter=jitter, retry=retry),
             lambda result: self._lost(lease, result),
         )
 

@@ -69,6 +69,7 @@ class TaskSpec(Struct, frozen=True):
     deadline_ms: Deadline | None = None
     delay_ms: Milliseconds | None = None
     idempotency_key: Key | None = None
+    idempotency_window_ms: Deadline | None = None
     attempts_max: Annotated[int, Meta(ge=1, le=1_000)] | None = None
     label: Key | None = None
 
@@ -121,6 +122,23 @@ class WaitingFor(Struct, frozen=True):
     """Read what waits for a person or a signal."""
 
     limit: Annotated[int, Meta(ge=1, le=WAITING_LISTED_MAX)] = WAITING_LISTED_MAX
+    id: RequestId = None
+
+
+class Dead(Struct, frozen=True):
+    """Read dead letters, newest first."""
+
+    agent: Key | None = None
+    handled: bool = False
+    limit: Annotated[int, Meta(ge=1, le=LIST_TASKS_MAX)] = 100
+    id: RequestId = None
+
+
+class Letters(Struct, frozen=True):
+    """Replay or discard dead letters."""
+
+    tasks: Annotated[list[Key], Meta(min_length=1, max_length=SUBMIT_TASKS_MAX)]
+    by: Text = ""
     id: RequestId = None
 
 
@@ -232,7 +250,11 @@ CLIENT_MESSAGES: dict[str, type[Struct]] = {
     "cancel": OfTask,
     "tree": OfTask,
     "list": Listing,
+    "dead": Dead,
+    "replay": Letters,
+    "discard": Letters,
     "stats": Plain,
+    "schedules": Plain,
     "state": OfState,
     "resolve": Resolve,
     "waiting": WaitingFor,

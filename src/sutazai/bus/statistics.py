@@ -85,6 +85,7 @@ class Statistics:
         dispatch: the driver that says where to look: its state, why, and counters.
         supervised: whether ``sutazaid`` is connected.
         draining: nothing is leased any more.
+        limited: agents whose rate holds their tasks, and for how long, milliseconds.
         started_wall_ms: when the broker started.
     """
 
@@ -99,6 +100,7 @@ class Statistics:
     dispatch: dict[str, Any]
     supervised: bool
     draining: bool
+    limited: dict[str, int]
     started_wall_ms: int
 
     def as_json(self) -> dict[str, Any]:

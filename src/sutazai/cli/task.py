@@ -7,16 +7,19 @@ from typing import Annotated, Any
 
 import typer
 
-from sutazai.cli import fleets
+from sutazai.cli import dead, fleets
 from sutazai.cli.down import FleetOption, JsonOption
 from sutazai.cli.exits import BAD_MANIFEST, FAILED, OK, CliError
 from sutazai.cli.output import console, note, print_json
 from sutazai.client import TaskClient
 
 run = typer.Typer(
-    help="Look at durable tasks: list, show, tree, watch, cancel; answer those that wait for a person or a signal.",
+    help="Look at durable tasks: list, show, tree, watch, cancel, schedules; answer those that wait for a person or a "
+    "signal; dead letters: dead, replay, discard.",
     no_args_is_help=True,
 )
+for _verb in (dead.dead, dead.replay, dead.discard):
+    run.command(_verb.__name__)(_verb)
 TaskArgument = Annotated[str, typer.Argument(help="Identifier of the task, like t_1jx3…")]
 SAID = {"approve": "approved", "deny": "denied", "signal": "signalled"}
 COLOURS = {"succeeded": "green", "failed": "red", "dead": "red", "expired": "red", "cancelled": "yellow"}
@@ -108,6 +111,33 @@ def _escaped(text: str) -> str:
     from rich.markup import escape
 
     return escape(text)
+
+
+@run.command("schedules")
+def schedules(*, fleet: FleetOption = None, as_json: JsonOption = False) -> None:
+    """List the schedules of the plan: when each comes next, and what its last time has become."""
+    with _client(fleet) as client:
+        found = client.schedules()
+    if as_json:
+        print_json(found)
+        return
+    if not found:
+        note("no agent of this fleet has a schedule; write schedules: below one in the manifest")
+        return
+    from rich import box
+    from rich.table import Table
+
+    heads = ("agent.skill", "schedule", "cron", "next (UTC)", "last (UTC)", "last task")
+    grid = Table(*heads, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for entry in found:
+        cron = entry["cron"] if entry["timezone"] == "UTC" else f"{entry['cron']} {entry['timezone']}"
+        times = [_utc(entry["next_wall_ms"]), _utc(entry["last_wall_ms"])]
+        grid.add_row(f"{entry['agent']}.{entry['skill']}", entry["name"], cron, *times, entry["last_task"] or "–")
+    console().print(grid)
+
+
+def _utc(wall_ms: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(wall_ms / 1_000)) if wall_ms else "–"
 
 
 @run.command("watch")

@@ -65,7 +65,8 @@ class TaskClient:
 
         Args:
             tasks: ``{agent, skill, input, priority?, session?, deadline_ms?, delay_ms?, idempotency_key?,
-                attempts_max?, id?}``. With an ``idempotency_key`` or ``id`` it is safe to submit again.
+                idempotency_window_ms?, attempts_max?, id?}``. With an ``idempotency_key`` or ``id`` it is safe to
+                submit again.
 
         Returns:
             ``[{id, status, duplicate}]`` in the same order.
@@ -175,6 +176,47 @@ class TaskClient:
     def tree(self, task: str) -> list[dict[str, Any]]:
         """A task and all its descendants, each with its ``turns``."""
         found: list[dict[str, Any]] = self._request({"t": "tree", "task": task})["tasks"]
+        return found
+
+    def dead(self, *, agent: str | None = None, handled: bool = False, limit: int = 100) -> list[dict[str, Any]]:
+        """Dead letters, newest first, each with its last ``turns``.
+
+        Args:
+            agent: only this one's.
+            handled: also those that were replayed or discarded.
+            limit: 1 to 1000.
+        """
+        request = {"t": "dead", "handled": handled, "limit": limit, **({"agent": agent} if agent else {})}
+        found: list[dict[str, Any]] = self._request(request)["tasks"]
+        return found
+
+    def replay(self, tasks: Sequence[str], *, by: str = "") -> list[dict[str, Any]]:
+        """Do dead letters again, each as a new task with the same input; asking again gives the same tasks.
+
+        Args:
+            tasks: identifiers, at most 1000.
+            by: who asks, for the evidence.
+
+        Returns:
+            For each ``{task, replay, status, duplicate}``, or ``{task, error: {code, detail}}``.
+        """
+        return self._handle("replay", tasks, by)
+
+    def discard(self, tasks: Sequence[str], *, by: str = "") -> list[dict[str, Any]]:
+        """Put dead letters aside: they count no more; their evidence stays until they are old.
+
+        Returns:
+            For each ``{task, duplicate}``, or ``{task, error: {code, detail}}``.
+        """
+        return self._handle("discard", tasks, by)
+
+    def _handle(self, kind: str, tasks: Sequence[str], by: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self._request({"t": kind, "tasks": [*tasks], "by": by})["tasks"]
+        return found
+
+    def schedules(self) -> list[dict[str, Any]]:
+        """The schedules of the plan: ``{agent, name, cron, timezone, skill, catch_up, next_wall_ms, last_wall_ms}``."""
+        found: list[dict[str, Any]] = self._request({"t": "schedules"})["schedules"]
         return found
 
     def list(self, *, status: str | None = None, agent: str | None = None, limit: int = 100) -> list[dict[str, Any]]:

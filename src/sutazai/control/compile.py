@@ -19,6 +19,7 @@ from sutazai import spec
 from sutazai.control import facts as host_facts
 from sutazai.control.describe import describe
 from sutazai.control.planfile import Sources, build, service_state_dir
+from sutazai.control.schedules import schedule_mistakes
 from sutazai.control.upstream import Upstream, read_upstream
 from sutazai.errors import ConfigError, ConfigErrors, HostError
 from sutazai.paths import FleetPaths
@@ -68,8 +69,10 @@ def compile_manifest(path: Path, *, facts: planner.HostFacts | None = None, keep
     own = [agent for agent in manifest.agents.values() if agent.http is None and not agent.planned]
     skills, wrong = describe(own, paths.state if keep else None)
     upstreams, unread = _upstreams(manifest)
+    known = skills | {name: upstream.skills for name, upstream in upstreams.items()}
+    untimely = schedule_mistakes(manifest, known)
     file, lacking = build(Sources(manifest, plan, skills, upstreams, paths))
-    if mistakes := [*mistakes, *wrong, *unread, *lacking]:
+    if mistakes := [*mistakes, *wrong, *unread, *untimely, *lacking]:
         count = f"{len(mistakes)} mistake{'s' if len(mistakes) > 1 else ''}"
         raise ConfigErrors(f"{path}: {count}", mistakes)
     return Compiled(plan, file, manifest)

@@ -7,7 +7,7 @@ import pwd
 import shutil
 import sys
 import zlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -289,7 +289,15 @@ def _agent(row: planner.AgentRow, sources: Sources) -> Agent:
         upstream=_upstream(agent, upstream, sources) if upstream else {},
         powers=list(agent.powers),
         state_keep_ms=agent.state_keep_ms,
+        rate=asdict(agent.rate) if agent.rate.interval_us else {},
+        retry=asdict(agent.retry),
+        schedules=[_schedule(schedule) for schedule in agent.schedules],
     )
+
+
+def _schedule(schedule: spec.Schedule) -> dict[str, Any]:
+    """Write a schedule without its place in the manifest."""
+    return {name: value for name, value in asdict(schedule).items() if name != "place"}
 
 
 def _upstream(agent: spec.Agent, found: Upstream, sources: Sources) -> dict[str, Any]:

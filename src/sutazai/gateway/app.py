@@ -173,6 +173,8 @@ def _edge_routes(pages: PageRoutes, tasks: TaskRoutes) -> list[Route]:
         Route("/agents", pages.agents, methods=["GET"]),
         Route("/tasks", tasks.find, methods=["GET"]),
         Route("/waiting", tasks.waiting, methods=["GET"]),
+        Route("/tasks/dead-letters", tasks.dead, methods=["GET"]),
+        Route("/tasks/schedules", tasks.schedules, methods=["GET"]),
         *_task_routes(tasks, "/tasks/{task}"),
     ]
 
@@ -184,6 +186,8 @@ def _agent_routes(pages: PageRoutes, tasks: TaskRoutes, prefix: str) -> list[Rou
         Route(f"{prefix}/metrics", _of_agent(pages.agent_metrics), methods=["GET"]),
         Route(f"{prefix}/skills", _of_agent(pages.agent_skills), methods=["GET"]),
         Route(f"{prefix}/tasks", _of_agent(tasks.submit, tasks.find), methods=["GET", "POST"]),
+        Route(f"{prefix}/tasks/dead-letters", _of_agent(tasks.dead), methods=["GET"]),
+        Route(f"{prefix}/tasks/schedules", _of_agent(tasks.schedules), methods=["GET"]),
         *_task_routes(tasks, f"{prefix}/tasks/{{task}}"),
     ]
 
@@ -196,6 +200,8 @@ def _task_routes(tasks: TaskRoutes, path: str) -> list[Route]:
         Route(f"{path}/approve", _of_agent(tasks.approve), methods=["POST"]),
         Route(f"{path}/deny", _of_agent(tasks.deny), methods=["POST"]),
         Route(f"{path}/signal", _of_agent(tasks.signal), methods=["POST"]),
+        Route(f"{path}/replay", _of_agent(tasks.replay), methods=["POST"]),
+        Route(f"{path}/discard", _of_agent(tasks.discard), methods=["POST"]),
     ]
 
 

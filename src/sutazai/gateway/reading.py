@@ -29,6 +29,7 @@ TOKEN_LOOK_EVERY_S = 1.0
 _WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?([0-9]{1,6})\"?\s*(?=$|[,;])", re.IGNORECASE | re.ASCII)
 _TASK_ID = re.compile(r"[A-Za-z0-9_.:-]{1,80}", re.ASCII)
 _PORT = re.compile(r":[0-9]*$", re.ASCII)
+_SECONDS = ("deadline_s", "delay_s", "idempotency_window_s")
 _DECODER = msgspec.json.Decoder()
 
 
@@ -43,6 +44,7 @@ class TaskRequest:
         priority: 0 is first, 9 last; ``None`` for the default.
         deadline_ms: give up after; ``None`` for the agent's default.
         delay_ms: not before; ``None`` for at once.
+        key_window_ms: for so long the ``Idempotency-Key`` names this task; ``None`` for as long as it is kept.
     """
 
     skill: str
@@ -51,15 +53,24 @@ class TaskRequest:
     priority: int | None = None
     deadline_ms: int | None = None
     delay_ms: int | None = None
+    key_window_ms: int | None = None
 
     def message(self, agent: str, key: str | None) -> dict[str, Any]:
-        """The task as the broker takes it."""
+        """The task as the broker takes it.
+
+        Raises:
+            Problem: 422, a window without a key.
+        """
+        if self.key_window_ms is not None and key is None:
+            detail = "is the time of an Idempotency-Key: send that header, or leave this out"
+            raise invalid("the body does not fit", [{"pointer": "#/idempotency_window_s", "detail": detail}])
         optional = {
             "session": self.session,
             "priority": self.priority,
             "deadline_ms": self.deadline_ms,
             "delay_ms": self.delay_ms,
             "idempotency_key": key,
+            "idempotency_window_ms": self.key_window_ms,
         }
         given = {name: value for name, value in optional.items() if value is not None}
         return {"agent": agent, "skill": self.skill, "input": self.input, **given}
@@ -115,7 +126,7 @@ def task_request(body: dict[str, Any]) -> TaskRequest:
     def wrong(name: str, detail: str) -> None:
         errors.append({"pointer": f"#/{name}", "detail": detail})
 
-    known = {"skill", "input", "session", "priority", "deadline_s", "delay_s"}
+    known = {"skill", "input", "session", "priority", *_SECONDS}
     for name in sorted(set(body) - known):
         wrong(
             name.replace("~", "~0").replace("/", "~1")[:NAME_CHARACTERS_MAX],
@@ -131,7 +142,7 @@ def task_request(body: dict[str, Any]) -> TaskRequest:
     if priority is not None and (type(priority) is not int or not 0 <= priority <= PRIORITY_LOWEST):
         wrong("priority", f"must be a whole number from 0 (first) to {PRIORITY_LOWEST}")
     milliseconds: dict[str, int | None] = {}
-    for name in ("deadline_s", "delay_s"):
+    for name in _SECONDS:
         value = body.get(name)
         milliseconds[name] = None
         if value is None:
@@ -149,6 +160,7 @@ def task_request(body: dict[str, Any]) -> TaskRequest:
         priority=priority,
         deadline_ms=milliseconds["deadline_s"],
         delay_ms=milliseconds["delay_s"],
+        key_window_ms=milliseconds["idempotency_window_s"],
     )
 
 

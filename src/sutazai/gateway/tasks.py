@@ -20,7 +20,7 @@ from sutazai.gateway.reading import (
     task_request,
 )
 from sutazai.outside import APPROVE, DENY, SEND
-from sutazai.wire.messages import LEASED, QUEUED, TERMINAL, WAITING
+from sutazai.wire.messages import LEASED, QUEUED, TERMINAL, WAITING, error_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -110,14 +110,12 @@ class TaskRoutes:
     async def find(self, request: Request) -> Response:
         """``GET /tasks``: newest first; ``status`` and ``limit`` select."""
         self._guard.may_read(request)
-        limit = request.query_params.get("limit", str(LIST_DEFAULT))
-        if not limit.isdecimal() or not 1 <= int(limit) <= LIST_MAX:
-            raise Problem(400, "bad-query", f"limit must be from 1 to {LIST_MAX}")
+        limit = _limit(request)
         status = request.query_params.get("status")
         if status is not None and status not in STATES:
             raise Problem(400, "bad-query", f"status must be one of {', '.join(sorted(STATES))}")
         agent = getattr(request.state, "agent", None) or request.query_params.get("agent")
-        message = {"t": "list", "agent": agent, "status": status, "limit": int(limit)}
+        message = {"t": "list", "agent": agent, "status": status, "limit": limit}
         reply = await self._ask(message, ANSWER_S_MAX)
         return _json({"tasks": reply["tasks"]}, 200)
 
@@ -153,6 +151,43 @@ class TaskRoutes:
         """``GET /waiting``: tasks that wait for a person or a signal, with what they ask."""
         self._guard.may_read(request)
         return _json({"tasks": (await self._ask({"t": "waiting"}, ANSWER_S_MAX))["tasks"]}, 200)
+
+    async def dead(self, request: Request) -> Response:
+        """``GET /tasks/dead-letters``: newest first, with their last turns; ``handled=true`` shows all."""
+        self._guard.may_read(request)
+        handled = request.query_params.get("handled", "false")
+        if handled not in {"true", "false"}:
+            raise Problem(400, "bad-query", "handled must be true or false")
+        agent = getattr(request.state, "agent", None) or request.query_params.get("agent")
+        message = {"t": "dead", "agent": agent, "handled": handled == "true", "limit": _limit(request)}
+        reply = await self._ask(message, ANSWER_S_MAX)
+        return _json({"tasks": reply["tasks"]}, 200)
+
+    async def schedules(self, request: Request) -> Response:
+        """``GET /tasks/schedules``: what is given to agents by the clock, with the next and the last time."""
+        self._guard.may_read(request)
+        agent = getattr(request.state, "agent", None) or request.query_params.get("agent")
+        found = (await self._ask({"t": "schedules"}, ANSWER_S_MAX))["schedules"]
+        return _json({"schedules": [entry for entry in found if agent in {None, entry["agent"]}]}, 200)
+
+    async def replay(self, request: Request) -> Response:
+        """``POST /tasks/{id}/replay``: 202 and the new task; 200 when it had been replayed before."""
+        done = await self._handle("replay", request)
+        headers = {"Location": f"/tasks/{done['replay']}"}
+        return _json(done, 200 if done["duplicate"] else 202, headers)
+
+    async def discard(self, request: Request) -> Response:
+        """``POST /tasks/{id}/discard``: the dead letter counts no more."""
+        return _json(await self._handle("discard", request), 200)
+
+    async def _handle(self, kind: str, request: Request) -> dict[str, Any]:
+        self._guard.may_write(request)
+        task = await self._task(request)
+        reply = await self._ask({"t": kind, "tasks": [task["id"]], "by": "http"}, ANSWER_S_MAX)
+        done: dict[str, Any] = reply["tasks"][0]
+        if "error" in done:
+            raise Problem.of(error_of(done["error"]))
+        return done
 
     async def events(self, request: Request) -> Response:
         """``GET /tasks/{id}/events``: what happens to it, as server-sent events, until it ends."""
@@ -225,6 +260,13 @@ class TaskRoutes:
 
 async def _next(source: AsyncIterator[dict[str, Any]]) -> dict[str, Any] | None:
     return await anext(source, None)
+
+
+def _limit(request: Request) -> int:
+    limit = request.query_params.get("limit", str(LIST_DEFAULT))
+    if not limit.isdecimal() or not 1 <= int(limit) <= LIST_MAX:
+        raise Problem(400, "bad-query", f"limit must be from 1 to {LIST_MAX}")
+    return int(limit)
 
 
 def _json(value: Any, status: int, headers: dict[str, str] | None = None) -> Response:

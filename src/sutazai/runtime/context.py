@@ -54,6 +54,7 @@ class CallOptions(TypedDict, total=False):
         attempts_max: own failures until it is dead; without it the agent's default.
         label: its name in a history, for people.
         name: names the task within this one, whatever step emits it: its id is ``ctx.child_id(name)``.
+        idempotency_window_s: the key is free again after so long; without it as long as the task is kept.
     """
 
     priority: int
@@ -65,6 +66,7 @@ class CallOptions(TypedDict, total=False):
     attempts_max: int
     label: str
     name: str
+    idempotency_window_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +176,7 @@ class Context:
             idempotency_key=options.get("idempotency_key", ""),
             attempts_max=options.get("attempts_max", 0),
             label=options.get("label", "")[:KEY_CHARACTERS_MAX],
+            idempotency_window_ms=round(options.get("idempotency_window_s", 0) * 1_000),
         )
 
     def emit(self, agent: str, skill: str, input: Any = None, **options: Unpack[CallOptions]) -> str:  # noqa: A002

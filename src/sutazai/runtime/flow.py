@@ -34,6 +34,7 @@ class Call:
         idempotency_key: beyond the id; empty for none.
         attempts_max: own failures until it is dead; 0 for the agent's default.
         label: its name in a history, for people; empty for none.
+        idempotency_window_ms: for so long the key names this task; 0 for as long as it is kept.
     """
 
     id: str
@@ -47,6 +48,7 @@ class Call:
     idempotency_key: str = ""
     attempts_max: int = 0
     label: str = ""
+    idempotency_window_ms: int = 0
 
     def wire(self, default_priority: int) -> dict[str, Any]:
         """Write it as an entry of a commit's ``emits``."""
@@ -62,6 +64,7 @@ class Call:
             "idempotency_key": self.idempotency_key or None,
             "attempts_max": self.attempts_max or None,
             "label": self.label or None,
+            "idempotency_window_ms": self.idempotency_window_ms or None,
         }
 
 

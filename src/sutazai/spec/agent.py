@@ -19,9 +19,11 @@ from sutazai.spec.model import HOME_RUNTIME, Agent, Policies, Pool, Share
 from sutazai.spec.places import Mapping, Mistakes, Place, Scalar, Sequence
 from sutazai.spec.powers import asked, granted
 from sutazai.spec.quantities import DURATION
+from sutazai.spec.schedule import read_schedules
 from sutazai.spec.section import Section, is_null, name_problem, near, plain
 from sutazai.spec.service import PORT_MAX, is_planned, read_share
 from sutazai.spec.toml import read_toml
+from sutazai.spec.work import read_attempts, read_rate, read_retry
 from sutazai.units import MIB
 
 if TYPE_CHECKING:
@@ -31,7 +33,6 @@ MANIFEST_NAME = "manifest.toml"
 #: Language → the file with an agent's code in its folder. Python's workers are given the folder, others the file.
 CODE_NAMES = {HOME_RUNTIME: "agent.py", "node": "agent.mjs", "go": "agent.go"}
 NODE_SUFFIXES = (".mjs", ".js")
-ATTEMPTS_MAX = 100
 FOR_EVER = "forever"
 INSTANCES_MAX = 10_000
 FILE_AGENT_BYTES = 128 * MIB
@@ -272,7 +273,10 @@ def _common(section: Section, base: Agent, context: AgentContext, *, unknown_too
         state_keep_ms=_state_keep(section, base.state_keep_ms),
         needs=tuple(item.text for item in section.scalars("needs")) or base.needs,
         settings={**base.settings, **_settings(section)},
-        attempts_max=section.count("attempts", base.attempts_max or policies.attempts_max, most=ATTEMPTS_MAX),
+        attempts_max=read_attempts(section, base.attempts_max or policies.attempts_max),
+        rate=read_rate(section, base.rate),
+        retry=read_retry(section, base.retry),
+        schedules=read_schedules(section, base.schedules),
         deadline_ms=section.duration_ms("deadline", base.deadline_ms or policies.deadline_ms or DEADLINE_MS_DEFAULT),
     )
     if unknown_too:

@@ -8,7 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from sutazai.limits import STATE_KEEP_MS_DEFAULT, WORKER_IDLE_MS_DEFAULT
+from sutazai.limits import (
+    PRIORITY_DEFAULT,
+    RETRY_BASE_MS,
+    RETRY_CAP_MS,
+    RETRY_FACTOR_DEFAULT,
+    STATE_KEEP_MS_DEFAULT,
+    WORKER_IDLE_MS_DEFAULT,
+)
 from sutazai.spec.places import NOWHERE, Place
 
 if TYPE_CHECKING:
@@ -237,6 +244,63 @@ class Provided:
 
 
 @dataclass(frozen=True, slots=True)
+class Rate:
+    """How many turns of an agent may start in a time.
+
+    Attributes:
+        interval_us: microseconds from one start to the next; 0 for no limit.
+        burst: starts at once, after a pause.
+    """
+
+    interval_us: int = 0
+    burst: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Pauses between an agent's attempts: ``base``, then ``factor`` times as long each time, at most ``max``.
+
+    Attributes:
+        base_ms: longest pause before the second attempt.
+        factor: how it grows.
+        max_ms: never longer.
+        jitter: ``full``: the pause is drawn between nothing and that time; ``none``: it is that time.
+    """
+
+    base_ms: int = RETRY_BASE_MS
+    factor: float = RETRY_FACTOR_DEFAULT
+    max_ms: int = RETRY_CAP_MS
+    jitter: str = "full"
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """Times at which an agent is given a task.
+
+    Attributes:
+        name: unique for the agent.
+        cron: expression.
+        timezone: of the expression.
+        skill: that is asked for.
+        input: JSON.
+        catch_up: ``none``: times that passed while the fleet was down are left out; ``last``: the last of them is done.
+        priority: of its tasks.
+        deadline_ms: of its tasks, 0 for the agent's.
+        place: of its name.
+    """
+
+    name: str
+    cron: str
+    timezone: str
+    skill: str
+    input: Any
+    catch_up: str = "none"
+    priority: int = PRIORITY_DEFAULT
+    deadline_ms: int = 0
+    place: Place = NOWHERE
+
+
+@dataclass(frozen=True, slots=True)
 class Agent:
     """An agent: its own folder's manifest with the fleet's overrides applied.
 
@@ -260,6 +324,9 @@ class Agent:
         deadline_ms: of a task that names none.
         powers: names out of ``powers.POWERS`` that it asked for and was granted.
         state_keep_ms: a session's state is forgotten when it had no task for so long; 0: never.
+        rate: how many of its turns may start in a time.
+        retry: pauses between attempts.
+        schedules: times at which it is given a task.
         place: of its name in the fleet's manifest.
         http: the server behind it, for one that is no Python module.
         runtime: ``py``, ``node`` or ``go``.
@@ -284,6 +351,9 @@ class Agent:
     deadline_ms: int
     powers: tuple[str, ...] = ()
     state_keep_ms: int = STATE_KEEP_MS_DEFAULT
+    rate: Rate = Rate()
+    retry: Retry = Retry()
+    schedules: tuple[Schedule, ...] = ()
     place: Place = NOWHERE
     http: HttpAgent | None = None
     runtime: str = "py"

@@ -9,14 +9,14 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from sutazai.units import parse_bytes, parse_cores, parse_duration_ms, parse_percent
+from sutazai.units import parse_bytes, parse_cores, parse_duration_ms, parse_percent, parse_rate_us
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 T = TypeVar("T", int, float)
 
-_NUMBER = re.compile(r"\s*([+-]?[0-9][0-9_]*(?:[.,][0-9]+)?)\s*([A-Za-zµ%]*)\s*", re.ASCII)
+_NUMBER = re.compile(r"\s*([+-]?[0-9][0-9_]*(?:[.,][0-9]+)?)\s*(/?[A-Za-zµ%]*)\s*", re.ASCII)
 _SIZES = {
     "b": "B", "byte": "B", "bytes": "B",
     "k": "KB", "kb": "KB", "ki": "KB", "kib": "KB",
@@ -58,6 +58,9 @@ class Quantity(Generic[T]):
 SIZE: Quantity[int] = Quantity("size", "a", "MB", "512MB", parse_bytes, _SIZES)
 DURATION: Quantity[int] = Quantity("duration", "a", "s", "30s", parse_duration_ms, _DURATIONS)
 CORES: Quantity[float] = Quantity("number of cores", "a", "c", "2c or 0.5c", parse_cores, _CORES)
+RATE: Quantity[int] = Quantity(
+    "rate", "a", "/s", "10/s or 100/min", parse_rate_us, {unit: unit for unit in ("/s", "/min", "/h", "/d")}
+)
 SHARE: Quantity[float] = Quantity("share", "a", "%", "50%", parse_percent, {"%": "%", "percent": "%", "pct": "%"})
 
 

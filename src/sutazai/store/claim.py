@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from sutazai.limits import RESULTS_BYTES_MAX
+from sutazai.store import limit
 from sutazai.store.model import LEASED, QUEUED, STATUS_NAMES, SUCCEEDED, TERMINAL_FIRST, Claim, Turn
 from sutazai.store.queries import sql
 from sutazai.store.txn import CARRY, RESULT, Txn
@@ -17,7 +18,9 @@ _NAME = sql("task_id_by_seq")
 
 
 def claim(txn: Txn, operation: Claim) -> Turn | None:
-    """Lease the agent's first due task; None when there is none."""
+    """Lease the agent's first due task; None when there is none, or when the agent's rate says later."""
+    if operation.rate is not None and limit.wait(txn, operation.agent, operation.rate):
+        return None
     rows = txn.execute(
         _CLAIM,
         {
@@ -30,6 +33,8 @@ def claim(txn: Txn, operation: Claim) -> Turn | None:
     (seq, name, skill, session, priority, fence, attempt, step, deadline_ms, created_wall_ms, wait_for, events,
      data, parent) = rows[0]  # fmt: skip
     agent = operation.agent
+    if operation.rate is not None:
+        limit.start(txn, operation.agent, operation.rate)
     txn.outcome.characters += len(data)
     txn.counts.move(agent, QUEUED, -1, -1)
     txn.counts.move(agent, LEASED, 1)

@@ -124,7 +124,8 @@ def _fail(txn: Txn, row: Row, operation: Commit, failure: Failure) -> str:
         status = QUEUED
     txn.end_turn(row, "failed", status, effects=operation.effects, error=text)
     if status == QUEUED:
-        txn.requeue(row, own=True, jitter=operation.jitter, fence_add=0, error=error)
+        pause_ms = operation.retry.pause_ms(row.attempt, operation.jitter)
+        txn.requeue(row, pause_ms=pause_ms, fence_add=0, error=error)
     else:
         txn.finish(row, status, revoke=False, error=error)
     return STATUS_NAMES[status]

@@ -18,7 +18,7 @@ class AgentCounts:
         queued: stored and not claimed, due or not.
         leased: being executed.
         waiting: for their children.
-        dead: dead letters that are kept.
+        dead: dead letters that nobody has replayed or discarded.
         ready: of the queued, those that may be claimed now.
     """
 

@@ -15,10 +15,12 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sutazai.errors import InvalidInputError, RefusedError, StorageFullError
-from sutazai.store import claim, commit, ending, model, people, read, submit
+from sutazai.store import claim, commit, dead, ending, model, occur, people, read, submit
 from sutazai.store.counts import Counts
+from sutazai.store.letters import DeadLetters, Discard, Replay
 from sutazai.store.protocol import ClockReading, StoreStatistics
 from sutazai.store.queries import sql
+from sutazai.store.times import Occur, Schedules
 from sutazai.store.txn import Txn
 
 if TYPE_CHECKING:
@@ -34,6 +36,9 @@ _WRITES: dict[type, Callable[[Txn, Any], Any]] = {
     model.Progress: commit.progress,
     model.Cancel: ending.cancel,
     model.Resolve: people.resolve,
+    Replay: dead.replay,
+    Discard: dead.discard,
+    Occur: occur.occur,
     model.Expire: ending.expire,
     model.Promote: ending.promote,
     model.Purge: ending.purge,
@@ -44,11 +49,15 @@ _READS: dict[type, Callable[[Txn, Any], Any]] = {
     model.Events: read.events,
     model.Tree: read.tree,
     model.List: read.list_tasks,
+    DeadLetters: read.dead_letters,
+    Schedules: occur.schedules,
     model.ReadState: read.read_state,
     model.Recall: people.recall,
     model.Waiting: people.waiting,
     model.Ready: read.ready,
 }
+#: Operations that take new work, which a full disk refuses.
+_TAKING = {model.Submit, Replay, Occur}
 FULL_TEXT = "the disk of the store is full: accepted tasks go on, new ones are refused; free some room"
 _UNFORESEEN = (OverflowError, ValueError, TypeError, KeyError, RecursionError)
 _COUNTS = sql("counts")
@@ -135,7 +144,7 @@ class SqlStore:
             except _UNFORESEEN as error:
                 raise InvalidInputError(f"this cannot be read: {type(error).__name__}: {error}") from error
             return txn.outcome
-        if kind is model.Submit and self._is_full():
+        if kind in _TAKING and self._is_full():
             raise StorageFullError(FULL_TEXT)
         self._savepoint()
         try:

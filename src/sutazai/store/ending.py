@@ -50,7 +50,8 @@ def lose(txn: Txn, operation: Lose) -> str | None:
         txn.finish(row, DEAD, revoke=False, error=error)
         return STATUS_NAMES[DEAD]
     txn.end_turn(row, "lost", QUEUED, error=text)
-    txn.requeue(row, own=operation.own, jitter=operation.jitter, fence_add=1, error=error)
+    pause_ms = operation.retry.pause_ms(row.attempt, operation.jitter) if operation.own else 0
+    txn.requeue(row, pause_ms=pause_ms, fence_add=1, error=error)
     return STATUS_NAMES[QUEUED]
 
 
@@ -103,10 +104,10 @@ def purge(txn: Txn, operation: Purge) -> int:
     if txn.execute(_USED).fetchone()[0] > operation.bytes_max:
         kept = min(kept, TASKS_KEPT_WHEN_LARGE)
     rows = txn.execute(_PURGEABLE, {"kept": kept, "limit": operation.limit}).fetchall()
-    for seq, agent, status in rows:
+    for seq, agent, status, handled in rows:
         for statement in _PURGES:
             txn.execute(statement, (seq,))
-        if status == DEAD:
+        if status == DEAD and handled is None:
             txn.counts.move(agent, DEAD, -1)
     return len(rows)
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from sutazai.limits import STATES_PURGED_AT_ONCE, STORE_BYTES_KEPT_MAX
+from sutazai.store.letters import DeadLetters, Discard, Replay
+from sutazai.store.times import RETRY_DEFAULT, Occur, Rate, Retry, Schedules
 
 QUEUED, LEASED, WAITING, SUCCEEDED, FAILED, DEAD, CANCELLED, EXPIRED = range(8)
 #: Names of the states on the wire, by their number in the store.
@@ -41,6 +43,9 @@ class NewTask:
         attempts_max: own failures until it is dead.
         named: the caller chose the identifier, so it may exist already.
         label: its name in a history, for people.
+        key_window_ms: for so long the key names this task; 0 for as long as the task is kept.
+        replay_of: identifier of the dead letter that it does again.
+        schedule: of its agent that it was made by.
     """
 
     id: str
@@ -55,6 +60,9 @@ class NewTask:
     idempotency_key: str | None = None
     named: bool = False
     label: str | None = None
+    key_window_ms: int = 0
+    replay_of: str | None = None
+    schedule: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +98,19 @@ class Submit:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Lease the first due task of an agent. Reply: ``Turn`` or None."""
+    """Lease the first due task of an agent. Reply: ``Turn``; None, also when its rate says later (``limited_ms``).
+
+    Attributes:
+        agent: whose.
+        ticket: of the instance.
+        pid: of the instance.
+        rate: of the agent; None for no limit.
+    """
 
     agent: str
     ticket: str
     pid: int
+    rate: Rate | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +148,7 @@ class Commit:
         effects: JSON text of the effects journal.
         jitter: a draw from 0 to 1 for the backoff.
         keeps: name and JSON text of values for the task's later turns.
+        retry: pauses of the agent.
     """
 
     task: str
@@ -147,6 +164,7 @@ class Commit:
     effects: str | None = None
     jitter: float = 1.0
     keeps: tuple[tuple[str, str], ...] = ()
+    retry: Retry = RETRY_DEFAULT
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +177,7 @@ class Lose:
         own: the agent's own fault: the attempt stays counted. Else it is given back, and a loss is counted.
         reason: for the history.
         jitter: a draw from 0 to 1 for the backoff.
+        retry: pauses of the agent.
     """
 
     task: str
@@ -166,6 +185,7 @@ class Lose:
     own: bool
     reason: str
     jitter: float = 1.0
+    retry: Retry = RETRY_DEFAULT
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,8 +348,23 @@ class Ready:
     limit: int
 
 
-Write = Submit | Claim | Commit | Lose | Progress | Cancel | Resolve | Expire | Promote | Purge | PurgeStates
-Read = Get | Events | Tree | List | ReadState | Recall | Waiting | Ready
+Write = (
+    Submit
+    | Claim
+    | Commit
+    | Lose
+    | Progress
+    | Cancel
+    | Resolve
+    | Replay
+    | Discard
+    | Occur
+    | Expire
+    | Promote
+    | Purge
+    | PurgeStates
+)
+Read = Get | Events | Tree | List | DeadLetters | Schedules | ReadState | Recall | Waiting | Ready
 Operation = Write | Read
 
 
@@ -443,6 +478,8 @@ class Outcome:
         due_ms: earliest due time it stored, 0 for none.
         deadline_ms: earliest deadline it stored, 0 for none.
         characters: of payloads that it read.
+        limited_ms: of a claim: the agent's rate lets the next turn start then; 0 when it is not the reason.
+        rate_us: of a claim under a rate: the agent's number after it, see ``store.limit``.
     """
 
     reply: Any = None
@@ -451,3 +488,5 @@ class Outcome:
     due_ms: int = 0
     deadline_ms: int = 0
     characters: int = 0
+    limited_ms: int = 0
+    rate_us: int = 0

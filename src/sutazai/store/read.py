@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Raw
 
-from sutazai.errors import InvalidInputError, NotFoundError
+from sutazai.errors import InvalidInputError, NotFoundError, RefusedError
 from sutazai.limits import RESULTS_BYTES_MAX, TASK_RESULT_BYTES_MAX
 from sutazai.store.model import (
+    DEAD,
     STATUS_NAMES,
     STATUS_NUMBERS,
     SUCCEEDED,
@@ -25,6 +26,7 @@ from sutazai.store.model import (
 from sutazai.store.queries import sql
 
 if TYPE_CHECKING:
+    from sutazai.store.letters import DeadLetters
     from sutazai.store.txn import Txn
 
 _FULL = sql("task_full")
@@ -33,18 +35,24 @@ _TREE = sql("tree_seqs")
 _TURNS = sql("turns_of")
 _EVENTS = sql("events_of")
 _STATE = sql("state_get")
-_NEWEST = sql("list_newest")
+#: By whether an agent is named.
+_NEWEST = {False: sql("list_newest"), True: sql("list_newest_of")}
+_SUCCEEDED = {False: sql("list_succeeded"), True: sql("list_succeeded_of")}
+_UNSUCCESSFUL = {False: sql("list_unsuccessful"), True: sql("list_unsuccessful_of")}
 _OPEN = sql("list_open")
-_SUCCEEDED = sql("list_succeeded")
-_UNSUCCESSFUL = sql("list_unsuccessful")
 _READY = sql("ready_ids")
+_DEAD_OPEN = sql("dead_open")
+_DEAD_OPEN_OF = sql("dead_open_of")
+#: Newest turns that a dead letter is shown with: its last attempts.
+TURNS_SHOWN_MAX = 10
 
 
 def _as_json(txn: Txn, values: tuple[Any, ...], *, payloads: bool = True) -> dict[str, Any]:
     now_ms = txn.now_ms
     (_, name, agent, skill, status, priority, session, held, due_ms, deadline_ms, created_wall_ms, finished_wall_ms,
      parent, depth, awaited, children_open, step, attempt, attempts_max, losses, fence, turns, ticket, pid,
-     leased_wall_ms, key, label, error, data, result) = values  # fmt: skip
+     leased_wall_ms, key, label, error, handled, handled_by, handled_wall_ms, replay_of, replayed_by, data,
+     result) = values  # fmt: skip
     is_open = status < TERMINAL_FIRST
     found = {
         "id": name, "agent": agent, "skill": skill, "status": STATUS_NAMES[status], "priority": priority,
@@ -53,7 +61,9 @@ def _as_json(txn: Txn, values: tuple[Any, ...], *, payloads: bool = True) -> dic
         "created_wall_ms": created_wall_ms, "finished_wall_ms": finished_wall_ms, "parent": parent, "depth": depth,
         "awaited": bool(awaited), "children_open": children_open, "step": step, "attempt": attempt,
         "attempts_max": attempts_max, "losses": losses, "fence": fence, "turns_ended": turns, "ticket": ticket,
-        "pid": pid, "leased_wall_ms": leased_wall_ms, "idempotency_key": key, "label": label,
+        "pid": pid, "leased_wall_ms": leased_wall_ms, "idempotency_key": key, "label": label, "handled": handled,
+        "handled_by": handled_by, "handled_wall_ms": handled_wall_ms, "replay_of": replay_of,
+        "replayed_by": replayed_by,
         "error": json.loads(error) if error and status != SUCCEEDED else None,
     }  # fmt: skip
     if payloads:
@@ -107,6 +117,40 @@ def tree(txn: Txn, operation: Tree) -> list[dict[str, Any]]:
     return found
 
 
+def dead_letters(txn: Txn, operation: DeadLetters) -> list[dict[str, Any]]:
+    """Read dead letters with their evidence, newest first.
+
+    Raises:
+        NotFoundError: there is no task of this name.
+        RefusedError: it is not dead.
+    """
+    values: dict[str, Any] = {"limit": operation.limit}
+    if operation.task is not None:
+        row = txn.row(operation.task)
+        if row is None:
+            raise NotFoundError(f"there is no task {operation.task!r}")
+        if row.status != DEAD:
+            raise not_dead(row.id, row.status)
+        seqs = [(row.seq,)]
+    elif operation.handled:
+        seqs = _listed(txn, DEAD, operation.agent, operation.limit)
+    elif operation.agent is not None:
+        seqs = txn.execute(_DEAD_OPEN_OF, values | {"agent": operation.agent}).fetchall()
+    else:
+        seqs = txn.execute(_DEAD_OPEN, values).fetchall()
+    found = []
+    for (seq,) in seqs:
+        task = _as_json(txn, txn.execute(_FULL_BY_SEQ, (seq,)).fetchone(), payloads=False)
+        task["turns"] = _turns(txn, seq, task)[-TURNS_SHOWN_MAX:]
+        found.append(task)
+    return found
+
+
+def not_dead(task: str, status: int) -> RefusedError:
+    """Say that a task is no dead letter."""
+    return RefusedError(f"{task} is {STATUS_NAMES[status]}, not dead: only dead letters are replayed or discarded")
+
+
 def _has_room(txn: Txn, operation: Tree) -> bool:
     return operation.payloads and txn.outcome.characters < RESULTS_BYTES_MAX - TASK_RESULT_BYTES_MAX
 
@@ -139,19 +183,29 @@ def list_tasks(txn: Txn, operation: List) -> list[dict[str, Any]]:
     Raises:
         InvalidInputError: there is no such status.
     """
-    query, number = _NEWEST, None
+    number = None
     if operation.status is not None:
         number = STATUS_NUMBERS.get(operation.status)
         if number is None:
             raise InvalidInputError(f"{operation.status!r} is no status: {', '.join(STATUS_NAMES)}")
-        query = _SUCCEEDED if number == SUCCEEDED else _OPEN if number < TERMINAL_FIRST else _UNSUCCESSFUL
-    values = {"status": number, "agent": operation.agent, "limit": operation.limit}
-    if query in {_NEWEST, _SUCCEEDED}:
-        del values["status"]
     return [
         _as_json(txn, txn.execute(_FULL_BY_SEQ, (seq,)).fetchone(), payloads=False)
-        for (seq,) in txn.execute(query, values).fetchall()
+        for (seq,) in _listed(txn, number, operation.agent, operation.limit)
     ]
+
+
+def _listed(txn: Txn, status: int | None, agent: str | None, limit: int) -> list[tuple[int]]:
+    """Places of the newest tasks of a status and an agent, each None for any."""
+    values: dict[str, Any] = {"limit": limit}
+    if status is not None and status < TERMINAL_FIRST:
+        values |= {"status": status, "agent": agent}
+        return txn.execute(_OPEN, values).fetchall()
+    if agent is not None:
+        values["agent"] = agent
+    query = _NEWEST if status is None else _SUCCEEDED if status == SUCCEEDED else _UNSUCCESSFUL
+    if query is _UNSUCCESSFUL:
+        values["status"] = status
+    return txn.execute(query[agent is not None], values).fetchall()
 
 
 def read_state(txn: Txn, operation: ReadState) -> tuple[int, str] | None:

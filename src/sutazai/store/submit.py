@@ -15,6 +15,7 @@ _INSERT = sql("task_insert")
 _SAME_ID = sql("task_same_id")
 _SAME_KEY = sql("task_same_key")
 _SESSION_OPEN = sql("session_is_open")
+_KEY_RELEASE = sql("key_release")
 
 #: Accepted work must be able to finish, so what turns emit may fill the queue beyond the bound of callers.
 EMITTED_TASKS_MAX = 2 * QUEUE_TASKS_MAX
@@ -27,14 +28,23 @@ def submit(txn: Txn, operation: Submit) -> list[Accepted]:
         QueueFullError: the store holds as many open tasks as it may.
         InvalidInputError: an identifier or key was used for another task.
     """
-    if txn.counts.open + len(operation.tasks) > QUEUE_TASKS_MAX:
-        raise QueueFullError(f"{txn.counts.open} tasks are open, the bound is {QUEUE_TASKS_MAX}", 5)
+    check_room(txn, len(operation.tasks))
     return [_submit_one(txn, task) for task in operation.tasks]
+
+
+def check_room(txn: Txn, more: int) -> None:
+    """See that callers may give so many more tasks.
+
+    Raises:
+        QueueFullError: the store holds as many open tasks as it may.
+    """
+    if txn.counts.open + more > QUEUE_TASKS_MAX:
+        raise QueueFullError(f"{txn.counts.open} tasks are open, the bound is {QUEUE_TASKS_MAX}", 5)
 
 
 def _submit_one(txn: Txn, task: NewTask) -> Accepted:
     if task.idempotency_key is not None:
-        older = txn.execute(_SAME_KEY, (task.agent, task.idempotency_key)).fetchone()
+        older = txn.execute(_SAME_KEY, _key(txn, task)).fetchone()
         if older is not None:
             return _duplicate(txn, task, older, f"the idempotency key {task.idempotency_key!r}")
     if task.named:
@@ -43,6 +53,10 @@ def _submit_one(txn: Txn, task: NewTask) -> Accepted:
             return _duplicate(txn, task, older, f"the identifier {task.id!r}")
     insert(txn, task, parent=None)
     return Accepted(task.id, STATUS_NAMES[QUEUED], duplicate=False)
+
+
+def _key(txn: Txn, task: NewTask) -> dict[str, Any]:
+    return {"agent": task.agent, "key": task.idempotency_key, "now_ms": txn.now_ms}
 
 
 def _duplicate(txn: Txn, task: NewTask, older: tuple[Any, ...], what: str) -> Accepted:
@@ -63,6 +77,10 @@ def insert(txn: Txn, task: NewTask, parent: Row | None) -> None:
     held = 0
     if task.session is not None:
         held = int(txn.execute(_SESSION_OPEN, (task.agent, task.session)).fetchone() is not None)
+    key_until_ms = 0
+    if task.idempotency_key is not None:
+        txn.execute(_KEY_RELEASE, _key(txn, task))
+        key_until_ms = txn.now_ms + task.key_window_ms if task.key_window_ms else 0
     due_ms = txn.now_ms + task.delay_ms if task.delay_ms > 0 else 0
     deadline_ms = txn.now_ms + task.delay_ms + task.deadline_ms
     seq = txn.counts.take_seq()
@@ -75,13 +93,21 @@ def insert(txn: Txn, task: NewTask, parent: Row | None) -> None:
             "parent": parent.seq if parent else None, "depth": parent.depth + 1 if parent else 0,
             "attempts_max": task.attempts_max, "idempotency_key": task.idempotency_key,
             "label": task.label,
+            "key_until_ms": key_until_ms, "replay_of": task.replay_of,
         },
     )  # fmt: skip
     txn.put_payload(seq, INPUT, task.input)
     txn.counts.move(task.agent, QUEUED, 1, int(not held and due_ms == 0))
-    txn.event((seq, task.id, task.agent), 1, "queued", {})
+    txn.event((seq, task.id, task.agent), 1, "queued", _origin(task))
     txn.note_due(due_ms)
     txn.note_deadline(deadline_ms)
+
+
+def _origin(task: NewTask) -> dict[str, Any]:
+    """Where a task comes from that neither a caller nor a turn gave."""
+    if task.replay_of is not None:
+        return {"replay_of": task.replay_of}
+    return {} if task.schedule is None else {"schedule": task.schedule}
 
 
 def new_emits(txn: Txn, parent: Row, tasks: tuple[NewTask, ...]) -> list[NewTask]:
@@ -106,7 +132,7 @@ def new_emits(txn: Txn, parent: Row, tasks: tuple[NewTask, ...]) -> list[NewTask
             continue
         if task.idempotency_key is not None:
             key = (task.agent, task.idempotency_key)
-            if key in keys or txn.execute(_SAME_KEY, key).fetchone() is not None:
+            if key in keys or txn.execute(_SAME_KEY, _key(txn, task)).fetchone() is not None:
                 continue
             keys.add(key)
         new.setdefault(task.id, task)

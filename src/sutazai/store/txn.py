@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from sutazai.limits import EVENTS_PER_TASK_MAX, RETRY_BASE_MS, RETRY_CAP_MS
+from sutazai.limits import EVENTS_PER_TASK_MAX
 from sutazai.store.model import (
     CANCELLED,
     DEAD,
@@ -200,18 +200,14 @@ class Txn:
                 self.finish(child, CANCELLED, revoke=True, error={"code": "cancelled", "message": reason})
             stack += [seq for (seq,) in self.execute(_CHILDREN_ALL, (above,)).fetchall()]
 
-    def requeue(self, row: Row, *, own: bool, jitter: float, fence_add: int, error: dict[str, Any]) -> int:
-        """Put a leased task back: with backoff after the agent's own failure, else at once and the attempt given back.
-
-        Backoff is exponential with full jitter: a draw between 0 and ``base * 2 ** (attempt - 1)``, capped.
+    def requeue(self, row: Row, *, pause_ms: int, fence_add: int, error: dict[str, Any]) -> int:
+        """Put a leased task back: after a pause for the agent's own failure; without one the attempt is given back.
 
         Returns:
             When it is due, 0 for at once.
         """
-        due_ms = 0
-        if own:
-            ceiling = min(RETRY_CAP_MS, RETRY_BASE_MS << min(row.attempt - 1, 20))
-            due_ms = self.now_ms + max(1, int(ceiling * jitter))
+        own = pause_ms > 0
+        due_ms = self.now_ms + pause_ms if own else 0
         self.execute(
             _REQUEUE,
             {

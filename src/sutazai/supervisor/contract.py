@@ -232,6 +232,10 @@ class Agent:
         upstream: the HTTP server behind it: ``{url, service, skills: {name: {method, path, query}}}``; empty for code.
         powers: what its instances may ask ``sutazaid`` to do, see ``powers.POWERS``.
         state_keep_ms: a session's state is forgotten when it had no task for so long; 0: never.
+        rate: how many of its turns may start in a time: ``{interval_us, burst}``; empty for no limit.
+        retry: pauses between attempts: ``{base_ms, factor, max_ms, jitter}``; empty for the defaults.
+        schedules: times at which it is given a task: ``[{name, cron, timezone, skill, input, catch_up, priority,
+            deadline_ms}]``.
     """
 
     name: str
@@ -251,6 +255,9 @@ class Agent:
     upstream: dict[str, Any] = field(default_factory=dict)
     powers: list[str] = field(default_factory=list)
     state_keep_ms: int = 0
+    rate: dict[str, int] = field(default_factory=dict)
+    retry: dict[str, Any] = field(default_factory=dict)
+    schedules: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

@@ -236,7 +236,7 @@ _TABLE = (
         "warning",
         "tasks of {subject} used up their attempts",
         "They are kept with their evidence and can be replayed; they will not run by themselves.",
-        "read them with `sutazai task list --status dead --agent {subject}`, mend the cause, replay them",
+        "read them with `sutazai task dead --agent {subject}`, mend the cause, replay or discard them",
         ("OomKilled", "CrashLoop", "LlmUnavailable/*"),
     ),
 )

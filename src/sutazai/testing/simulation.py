@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import random
 from collections import deque
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -26,6 +27,7 @@ from sutazai.store.sqlite import SqliteStore
 from sutazai.testing.manual_clock import ManualClock
 from sutazai.testing.simulation_checks import Checks, SimulationError
 from sutazai.testing.simulation_people import Client, Instance
+from sutazai.wire.planfacts import AgentFacts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from sutazai.bus.sessions import Session
 
 AGENTS = ("alpha", "beta")
+_INTERVALS_US = (0, 0, 7_500, 40_000)
 _UNLUCKY_STEPS = 1_000
 _PEACEFUL_STEPS_MAX = 60_000
 _REST_EVERY_STEPS = 50
@@ -99,6 +102,7 @@ class World:
             lease_ms=self.rng.choice([800, 3_000]), heartbeat_ms=300, reattach_ms=500, exit_wait_ms=200,
             cancel_grace_ms=400, ticket_wait_ms=1_000,
         )  # fmt: skip
+        self.agents = {name: self._agent(name) for name in AGENTS}
         self.broker: Broker | None = None
         self.broker_clock: BrokerClock | None = None
         self.wires: list[Wire] = []
@@ -115,6 +119,24 @@ class World:
         self._tickets = 0
         self.checks = Checks(self)
         self.start_broker()
+
+    def _agent(self, name: str) -> AgentFacts:
+        """Draw what the plan says of an agent."""
+        interval_us = self.rng.choice(_INTERVALS_US)
+        rate = {"interval_us": interval_us, "burst": self.rng.randint(1, 3)} if interval_us else {}
+        retry = {"base_ms": 100, "factor": 1.5, "max_ms": 1_000, "jitter": self.rng.choice(["full", "none"])}
+        return AgentFacts(
+            name, "/m", skills=[{"name": "do"}], instances_max=4, rate=rate, retry=retry,
+            schedules=[self._schedule(number) for number in range(self.rng.randint(0, 2))],
+        )  # fmt: skip
+
+    def _schedule(self, number: int) -> dict[str, Any]:
+        """Draw a schedule: every second, or every other."""
+        cron = self.rng.choice(["* * * * * *", "*/2 * * * * *"])
+        catch_up = self.rng.choice(["none", "last"])
+        data = {"kind": "ok", "width": 0, "depth": 0}
+        return {"name": f"s{number}", "cron": cron, "timezone": "UTC", "skill": "do", "input": data,
+                "catch_up": catch_up}  # fmt: skip
 
     def chance(self, share: float) -> bool:
         """Whether something happens that happens this often."""
@@ -141,7 +163,7 @@ class World:
         self.broker_clock = BrokerClock(self.clock, self.store.reading(), boot)
         self.checks.clock_started(self.broker_clock.now_ms())
         self.broker = Broker(
-            self.store, self.broker_clock, Directory(None), self.options,
+            self.store, self.broker_clock, Directory(self.agents), self.options,
             rng=random.Random(self.seed), supervisor=self._supervise,  # noqa: S311 a simulation
         )  # fmt: skip
 
@@ -151,6 +173,7 @@ class World:
         self.log(f"broker dies ({phase})")
         self.store.rollback()
         self.broker, self._group, self._is_committed = None, None, False
+        self.checks.broker_died()
         self.linked = False
         self._pushes.clear()
         self._answers.clear()
@@ -207,6 +230,8 @@ class World:
         for _ in range(_UNLUCKY_STEPS):
             self._step()
         self.unlucky = False
+        for name, facts in self.agents.items():  # else it would never come to rest
+            self.agents[name] = replace(facts, schedules=[])
         for number in range(_PEACEFUL_STEPS_MAX):
             if number % _REST_EVERY_STEPS == 0 and self._is_at_rest():
                 break
@@ -263,6 +288,7 @@ class World:
                 room = self.rng.choice([_ROOM, 60])
                 self._group = run_group(self.store, clock, broker.journal.take(), broker.hooks, room)
                 self._is_committed = False
+                self.checks.claims(self._group, clock.now_ms())
         elif not self._is_committed:
             self.store.commit(clock.reading())
             self._is_committed = True

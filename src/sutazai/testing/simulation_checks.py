@@ -7,12 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 from sutazai.ids import child_task_id
 from sutazai.limits import INFRA_LOSSES_MAX_DEFAULT
-from sutazai.store.model import STATUS_NAMES, STATUS_NUMBERS, SUCCEEDED, TERMINAL_FIRST
+from sutazai.store.model import DEAD, STATUS_NAMES, STATUS_NUMBERS, SUCCEEDED, TERMINAL_FIRST, Claim, Outcome
+from sutazai.store.times import Occur
 
 if TYPE_CHECKING:
+    from sutazai.bus.group import Group
     from sutazai.testing.simulation import World
 
-_ROWS = "SELECT seq, id, agent, session, status, fence, attempt, attempts_max, losses, held, due_ms FROM tasks"
+_ROWS = "SELECT seq, id, agent, session, status, fence, attempt, attempts_max, losses, held, due_ms, handled FROM tasks"
+
+
+_SCHEDULED = "SELECT task FROM task_events WHERE seq = 1 AND data LIKE '%schedule%'"
+_GIVEN = f"SELECT COUNT(*) FROM tasks WHERE parent IS NULL AND replay_of IS NULL AND seq NOT IN ({_SCHEDULED})"  # noqa: S608
+
+
+_JUMPS_MS = 20_000  # the wall clock may be set back, more than once, between a decision and its group
 
 
 class SimulationError(AssertionError):
@@ -33,6 +42,11 @@ class Checks:
         self._told: dict[str, str] = {}
         self._ends: dict[tuple[str, int], str] = {}
         self._watched: dict[tuple[int, int], int] = {}
+        self._handled: dict[str, str] = {}
+        self._starting: list[tuple[str, int]] = []
+        self._occurring: list[tuple[Occur, int]] = []
+        self._occurred: set[tuple[str, str, int]] = set()
+        self._starts: dict[str, list[int]] = {}
 
     def _query(self, text: str, *values: Any) -> list[tuple[Any, ...]]:
         return self._world.store._connection.execute(text, values).fetchall()  # noqa: SLF001 the judge looks inside
@@ -62,6 +76,21 @@ class Checks:
         if before is not None and event["seq"] != before + 1:
             self._world.fail(f"event {event['seq']} of {event['task']} came after {before}")
         self._watched[pid, request] = event["seq"]
+
+    def handled(self, kind: str, entry: dict[str, Any]) -> None:
+        """A client was told what became of a dead letter: there is one answer, and a replay is one task."""
+        task = entry["task"]
+        if "error" in entry:
+            if task not in self._handled and not self._query(
+                "SELECT 1 FROM tasks WHERE id = ? AND handled IS NOT NULL", task
+            ):
+                self._world.fail(f"{kind} of {task} was refused: {entry['error']}")
+            return
+        answer = str(entry.get("replay", kind))
+        if self._handled.setdefault(task, answer) != answer:
+            self._world.fail(f"{task} was told {self._handled[task]} and then {answer}")
+        if kind == "replay" and self._query("SELECT replay_of FROM tasks WHERE id = ?", answer) != [(task,)]:
+            self._world.fail(f"{task} was told to run again as {answer}, which does not say so")
 
     def begun(self, turn: dict[str, Any]) -> None:
         """An instance got a turn: it holds the newest token, and what it waited for is over."""
@@ -94,14 +123,57 @@ class Checks:
         if rows != [(STATUS_NUMBERS[status],)]:
             self._world.fail(f"turn {key} was told {status}, the history says {rows}")
 
+    def claims(self, group: Group, now_ms: int) -> None:
+        """A group was run at this time of the broker: these turns start when it is committed."""
+        self._occurring = [
+            (entry.operation, self._world.clock.wall_ms())
+            for entry in group.done
+            if isinstance(entry.operation, Occur) and isinstance(entry.result, Outcome) and entry.result.reply
+        ]
+        self._starting = [
+            (entry.operation.agent, now_ms)
+            for entry in group.done
+            if isinstance(entry.operation, Claim) and isinstance(entry.result, Outcome) and entry.result.reply
+        ]
+
+    def broker_died(self) -> None:
+        """What was not committed has not happened."""
+        self._starting, self._occurring = [], []
+
+    def _check_schedules(self) -> None:
+        """A time becomes a task when it has come, and once."""
+        occurring, self._occurring = self._occurring, []
+        for occur, wall_ms in occurring:
+            key = (occur.agent, occur.schedule, occur.at_wall_ms)
+            if key in self._occurred or occur.at_wall_ms > wall_ms + _JUMPS_MS:
+                self._world.fail(f"the time {key} was done at {wall_ms}, twice or too early")
+            self._occurred.add(key)
+
+    def _check_rates(self) -> None:
+        """In no time that ends now have more turns started than the agent's rate allows."""
+        starting, self._starting = self._starting, []
+        for agent, now_ms in starting:
+            starts = self._starts.setdefault(agent, [])
+            starts.append(now_ms)
+            rate = self._world.agents[agent].rate
+            for number, since_ms in enumerate(reversed(starts), 1):
+                if rate and number > rate["burst"] + (now_ms - since_ms) * 1_000 // rate["interval_us"]:
+                    self._world.fail(f"{number} turns of {agent} started in {now_ms - since_ms} ms, its rate is {rate}")
+
     def after_commit(self) -> None:
         """What must hold at every moment."""
+        self._check_rates()
+        self._check_schedules()
         heads: dict[tuple[str, str], int] = {}
         counts: dict[str, list[int]] = {}
-        for seq, name, agent, session, status, fence, attempt, attempts_max, losses, held, due_ms in self._query(_ROWS):
+        dead: dict[str, int] = {}
+        for row in self._query(_ROWS):
+            seq, name, agent, session, status, fence, attempt, attempts_max, losses, held, due_ms, handled = row
             self._check_moves(name, status, fence)
             if attempt > attempts_max or losses > INFRA_LOSSES_MAX_DEFAULT or attempt < 0:
                 self._world.fail(f"{name} has {attempt} attempts and {losses} losses")
+            if status == DEAD and handled is None:
+                dead[agent] = dead.get(agent, 0) + 1
             if status >= TERMINAL_FIRST:
                 continue
             if session is not None:
@@ -111,7 +183,7 @@ class Checks:
             numbers = counts.setdefault(agent, [0, 0, 0, 0])
             numbers[status] += 1
             numbers[3] += status == 0 and not held and due_ms == 0
-        self._check_counts(counts)
+        self._check_counts(counts, dead)
         for name, above in self._query(
             "SELECT c.id, p.id FROM tasks AS c JOIN tasks AS p ON c.parent = p.seq WHERE c.status < 3 AND p.status > 5"
         ):
@@ -125,10 +197,11 @@ class Checks:
             self._world.fail(f"the token of {name} fell from {token} to {fence}")
         self._seen[name] = (status, fence)
 
-    def _check_counts(self, counts: dict[str, list[int]]) -> None:
+    def _check_counts(self, counts: dict[str, list[int]], dead: dict[str, int]) -> None:
         for agent, entry in self._world.store.counts.agents.items():
             numbers = counts.get(agent, [0, 0, 0, 0])
-            if [entry.queued, entry.leased, entry.waiting, entry.ready] != numbers:
+            numbers = [*numbers, dead.get(agent, 0)]
+            if [entry.queued, entry.leased, entry.waiting, entry.ready, entry.dead] != numbers:
                 self._world.fail(f"{agent} counts {entry}, the store holds {numbers}")
 
     def refused(self, turn: dict[str, Any], ticket: str, code: str) -> None:
@@ -141,6 +214,13 @@ class Checks:
         if rows or code != "fenced":
             self._world.fail(f"a commit of {turn['task']['id']} was refused as {code}, the history says {rows}")
 
+    def letters(self) -> list[str]:
+        """Dead letters that nobody has handled and that are no replays of others."""
+        return [
+            row[0]
+            for row in self._query("SELECT id FROM tasks WHERE status = 5 AND handled IS NULL AND replay_of IS NULL")
+        ]
+
     def open_tasks(self) -> list[str]:
         """Tasks that are not terminal."""
         return [row[0] for row in self._query("SELECT id FROM tasks WHERE status < 3")]
@@ -152,8 +232,9 @@ class Checks:
             if rows[task][4] < TERMINAL_FIRST:
                 self._world.fail(f"{task} was accepted and is still {STATUS_NAMES[rows[task][4]]}")
             self._judge(task, spec["input"]["kind"], rows[task][4])
-        if len(self._accepted) != self._query("SELECT COUNT(*) FROM tasks WHERE parent IS NULL")[0][0]:
+        if len(self._accepted) != self._query(_GIVEN)[0][0]:
             self._world.fail("a submission under one key was stored twice, or somebody made a task up")
+        self._check_replays()
         self._check_turns()
         self._check_children()
         self._check_states()
@@ -166,6 +247,14 @@ class Checks:
         }.get(kind, {"succeeded", "dead", "cancelled", "expired"})
         if name not in allowed:
             self._world.fail(f"{task} of kind {kind} ended as {name}")
+
+    def _check_replays(self) -> None:
+        """A dead letter has one task that does it again, both name each other, and what was discarded has none."""
+        for name, handled, replayed_by, again in self._query(
+            "SELECT t.id, t.handled, t.replayed_by, n.id FROM tasks AS t LEFT JOIN tasks AS n ON n.replay_of = t.id"
+        ):
+            if replayed_by != again or (again is not None) != (handled == "replayed"):
+                self._world.fail(f"{name} is {handled}, replayed by {replayed_by}; {again} says it replays it")
 
     def _check_turns(self) -> None:
         for name, status, results, waits in self._query(

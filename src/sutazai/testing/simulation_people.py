@@ -88,6 +88,8 @@ class Client(Person):
         self._specs = [self._spec(number, index) for index in range(tasks)]
         self.accepted: dict[str, str] = {}
         self._fans: list[str] = []
+        self._on_duty = number == 0  # looks after dead letters until none is left
+        self._letters: list[str] = []
         self._asked: dict[int, dict[str, Any]] = {}
 
     def _spec(self, number: int, index: int) -> dict[str, Any]:
@@ -105,8 +107,8 @@ class Client(Person):
         return spec
 
     def is_done(self) -> bool:
-        """All its tasks are accepted."""
-        return len(self.accepted) == len(self._specs)
+        """All its tasks are accepted, and of the dead ones those that are no replays are handled."""
+        return len(self.accepted) == len(self._specs) and not self.world.checks.letters()
 
     def hello(self) -> None:
         """Say who it is."""
@@ -121,12 +123,26 @@ class Client(Person):
         if missing and (self.world.chance(0.5) or not self.world.unlucky):
             count = self.rng.randint(1, min(3, len(missing)))
             self._ask({"t": "submit", "tasks": missing[:count]})
-        elif self.accepted and self.world.unlucky:
+        elif not self.world.unlucky:
+            if self._on_duty and self.world.chance(0.2):
+                self._handle_letters()
+        elif self.accepted:
             task = self.rng.choice([*self.accepted.values(), *self._fans])
             kind = self.rng.choice(["get", "watch", "wait", "wait", "tree"])
+            if self.world.chance(0.2):
+                self._handle_letters()
+                return
             if self.world.chance(0.3 if task in self._fans else 0.03):
                 kind = "cancel"
             self._ask({"t": kind, "task": task, "timeout_ms": 1_000} if kind == "wait" else {"t": kind, "task": task})
+
+    def _handle_letters(self) -> None:
+        """Look for dead letters; replay one that was seen, at times again, at times discard it."""
+        if not self._letters or self.world.chance(0.3):
+            self._ask({"t": "dead", "handled": self.world.chance(0.3)})
+            return
+        kind = "discard" if self.world.chance(0.2) else "replay"
+        self._ask({"t": kind, "tasks": [self.rng.choice(self._letters)], "by": str(self.pid)})
 
     def _ask(self, message: dict[str, Any]) -> None:
         message["id"] = self.number()
@@ -149,6 +165,11 @@ class Client(Person):
                 self.world.checks.accepted(task["id"], spec)
         elif message["t"] == "task":
             self.world.checks.told(message["task"]["id"], message["task"]["status"])
+        elif message["t"] == "list":
+            found = [task["id"] for task in message["tasks"] if task["replay_of"] is None or self.world.unlucky]
+            self._letters = list(dict.fromkeys([*found, *self._letters]))[:_ASKED_MAX]
+        elif message["t"] == "handled":
+            self.world.checks.handled(asked["t"], message["tasks"][0])
         elif message["t"] == "event":
             self.world.checks.watched(self.pid, message["re"], message["event"])
 

@@ -1,6 +1,6 @@
-"""Why it exists: the second half of what each driver must pass: how long the states of sessions are kept.
+"""Why it exists: the last part of what each driver must pass: how long the states of sessions are kept.
 
-A driver's tests derive from ``FullStoreContract``, which holds the first half too.
+A driver's tests derive from ``FullStoreContract``, which holds the other parts too.
 """
 
 from __future__ import annotations
@@ -8,11 +8,12 @@ from __future__ import annotations
 from sutazai.store import model
 from sutazai.testing.store_contract import expect
 from sutazai.testing.store_contract_people import PeopleContract
+from sutazai.testing.store_contract_times import TimesContract
 
 _DAY_MS = 24 * 3_600_000
 
 
-class FullStoreContract(PeopleContract):
+class FullStoreContract(PeopleContract, TimesContract):
     """All tests for a driver."""
 
     # States

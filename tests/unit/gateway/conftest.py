@@ -122,6 +122,17 @@ class FakeBroker:
         self.tasks[message["task"]]["status"] = "cancelled"
         return {"task": self.tasks[message["task"]]}
 
+    def _dead(self, message: dict[str, Any]) -> dict[str, Any]:
+        return {"tasks": [task for task in self.tasks.values() if task["status"] == "dead"]}
+
+    def _replay(self, message: dict[str, Any]) -> dict[str, Any]:
+        (task,) = message["tasks"]
+        if self.tasks[task]["status"] != "dead":
+            return {"tasks": [{"task": task, "error": {"code": "refused", "detail": f"{task} is not dead"}}]}
+        duplicate = bool(self.tasks[task].get("handled"))
+        self.tasks[task]["handled"] = "replayed"
+        return {"tasks": [{"task": task, "replay": "t_new", "status": "queued", "duplicate": duplicate}]}
+
     def _list(self, message: dict[str, Any]) -> dict[str, Any]:
         wanted = message["agent"]
         return {"tasks": [task for task in self.tasks.values() if wanted in {None, task["agent"]}]}

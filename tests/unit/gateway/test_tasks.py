@@ -258,3 +258,27 @@ def test_a_bug_is_answered_without_its_inside(fleet: Any) -> None:
     fleet.broker.failure = RuntimeError("secret inside")  # type: ignore[assignment]
     body = problem(fleet.at(HELLO).post("/tasks", json=TASK), 500, "internal")
     assert "secret" not in body["detail"]
+
+
+def test_a_dead_letter_is_replayed_once(fleet: Any) -> None:
+    """202 with the new task, then 200; what is not dead is 409; another agent's port does not see it."""
+    hello = fleet.at(HELLO)
+    name = hello.post("/tasks", json={"skill": "greet", "input": {"name": "Ada"}}).json()["id"]
+    refused = hello.post(f"/tasks/{name}/replay")
+    assert (refused.status_code, refused.json()["detail"]) == (409, f"{name} is not dead")
+    fleet.broker.tasks[name]["status"] = "dead"
+    assert [task["id"] for task in fleet.at(EDGE).get("/tasks/dead-letters?handled=true").json()["tasks"]] == [name]
+    assert fleet.broker.asked[-1] == {"t": "dead", "agent": None, "handled": True, "limit": 50}
+    first, again = hello.post(f"/tasks/{name}/replay"), fleet.at(EDGE).post(f"/tasks/{name}/replay")
+    assert (first.status_code, first.headers["location"], again.status_code) == (202, "/tasks/t_new", 200)
+    assert fleet.at(ADDER).post(f"/tasks/{name}/replay").status_code == 404
+    assert hello.get("/tasks/dead-letters?handled=maybe").status_code == 400
+
+
+def test_a_window_goes_with_its_key(fleet: Any) -> None:
+    """Seconds become milliseconds; without the header the body does not fit."""
+    body = {"skill": "greet", "input": {"name": "Ada"}, "idempotency_window_s": 1.5}
+    answer = fleet.at(HELLO).post("/tasks", json=body)
+    assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "#/idempotency_window_s")
+    assert fleet.at(HELLO, **{"Idempotency-Key": "k"}).post("/tasks", json=body).status_code == 202
+    assert fleet.broker.asked[-1]["tasks"][0]["idempotency_window_ms"] == 1_500

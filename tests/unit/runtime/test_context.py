@@ -65,10 +65,12 @@ def test_call_options() -> None:
         name: str
 
     ctx = context()
-    call = ctx.call("b", "s", Input(name="x"), deadline_s=1.5, delay_s=2, session="z", idempotency_key="i")
+    call = ctx.call("b", "s", Input(name="x"), deadline_s=1.5, delay_s=2, session="z", idempotency_key="i",
+                    idempotency_window_s=0.5)  # fmt: skip
     assert call.wire(3) == {
         "id": call.id, "agent": "b", "skill": "s", "input": {"name": "x"}, "priority": 3, "session": "z",
         "delay_ms": 2_000, "deadline_ms": 1_500, "idempotency_key": "i", "attempts_max": None, "label": None,
+        "idempotency_window_ms": 500,
     }  # fmt: skip
     plain = ctx.call("b", "s", priority=0).wire(3)
     assert (plain["priority"], plain["session"], plain["deadline_ms"], plain["idempotency_key"]) == (

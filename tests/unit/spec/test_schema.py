@@ -120,7 +120,9 @@ def test_every_key_of_the_readers_is_in_the_schema_and_no_other(load: Load, monk
         "services:\n"
         "  s: {command: x, memory: 1MB, port: 10600, ready: {tcp: true}, probe: {tcp: true}}\n"
         "  k: {by: gateway, port: 10005}\n"
-        "agents:\n  health-monitor:\n  p: {status: planned}\n  h: {http: {service: s, skills: {a: GET /}}}\n"
+        "agents:\n  health-monitor: {retry: {attempts: 2}, schedules: {a: {cron: 0 3 * * *, skill: report}}}\n"
+        "  p: {status: planned}\n"
+        "  h: {http: {service: s, skills: {a: GET /}}}\n"
         "policies: {restart: {first: 1s}, retry: {attempts: 2}, keep: {critical: 1s}}\n"
     )
     pools_and_services = {"critical", "standard", "infrastructure", "monitoring", "reserve"}

@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING
 from sutazai.bus.dispatch.inproc import Inproc
 from sutazai.bus.group import Entry
 from sutazai.errors import RefusedError
-from sutazai.store.model import Claim
+from sutazai.store.model import Claim, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from sutazai.bus.directory import Directory
     from sutazai.bus.dispatch.protocol import Driver, Signal
     from sutazai.bus.sessions import Instance
     from sutazai.store.counts import Counts
-    from sutazai.store.model import Outcome, Turn
+    from sutazai.store.model import Turn
 
     Deliver = Callable[[Instance, Turn], None]
 
@@ -29,15 +30,18 @@ class Dispatcher:
 
     Args:
         deliver: hands a claimed turn to its instance, after the commit.
+        directory: the agents' rates.
     """
 
-    def __init__(self, deliver: Deliver) -> None:
-        self._deliver = deliver
+    def __init__(self, deliver: Deliver, directory: Directory) -> None:
+        self._deliver, self._directory = deliver, directory
         self.driver: Driver = Inproc()
         self._idle: dict[str, dict[Instance, None]] = {}
         self._credited: list[tuple[Instance, str, int]] = []
         self._picked: list[tuple[Instance, Signal]] = []
         self._dry: set[str] = set()
+        self._limited: dict[str, int] = {}
+        self._numbers_us: dict[str, int] = {}
         self.stopped = False
 
     def idle(self, agent: str) -> int:
@@ -66,7 +70,10 @@ class Dispatcher:
         if self.stopped:
             return False
         looks = self.driver.looks
-        return any(counts.of(agent).ready > 0 and agent not in self._dry and looks(agent) for agent in self._idle)
+        return any(counts.of(agent).ready > 0 and self._may_claim(agent) and looks(agent) for agent in self._idle)
+
+    def _may_claim(self, agent: str) -> bool:
+        return agent not in self._dry and agent not in self._limited
 
     def matches(self, counts: Counts) -> list[Entry]:
         """Claims to be done in this group."""
@@ -82,7 +89,7 @@ class Dispatcher:
             if not gone and not runs_another and not instance.claiming:
                 self._idle.setdefault(instance.agent, {})[instance] = None
         entries = []
-        for agent in [agent for agent in self._idle if agent not in self._dry]:
+        for agent in [agent for agent in self._idle if self._may_claim(agent)]:
             waiting = self._idle[agent]
             for _ in range(min(counts.of(agent).ready, len(waiting), self.driver.looks(agent))):
                 instance, _ = waiting.popitem()
@@ -96,14 +103,20 @@ class Dispatcher:
 
     def _claim(self, instance: Instance, signal: Signal) -> Entry:
         return Entry(
-            Claim(instance.agent, instance.ticket, instance.pid),
+            Claim(instance.agent, instance.ticket, instance.pid, self._directory.rate(instance.agent)),
             lambda result: self._claimed(instance, signal, result),
         )
 
     def _claimed(self, instance: Instance, signal: Signal, result: Outcome | RefusedError) -> None:
         instance.claiming = False
+        if isinstance(result, Outcome) and result.rate_us:
+            self._numbers_us[instance.agent] = result.rate_us
         if isinstance(result, RefusedError):
             self.driver.unused(signal)
+            self.credit(instance)
+        elif result.limited_ms:
+            self.driver.unused(signal)
+            self._limited[instance.agent] = result.limited_ms
             self.credit(instance)
         elif result.reply is None:  # its deadline has passed and the timer has not seen it yet
             self.driver.unused(signal)
@@ -143,3 +156,38 @@ class Dispatcher:
             if not self.stopped and (ready := counts.of(agent).ready) > 0 and not driver.looks(agent)
         ]
         driver.tick(now_ms, waiting)
+
+    # Rates
+
+    def limited_ms(self, agent: str, now_ms: int) -> int:
+        """How long until an agent's rate lets its next turn start; 0 for now."""
+        return max(0, self._limited.get(agent, 0) - now_ms)
+
+    def limited(self) -> dict[str, int]:
+        """Agents whose rate holds their tasks, and until when, broker's milliseconds."""
+        return dict(self._limited)
+
+    def startable(self, agent: str, now_ms: int) -> int | None:
+        """How many turns of an agent its rate lets start now; None when it has no rate."""
+        rate = self._directory.rate(agent)
+        return None if rate is None else rate.room(self._numbers_us.get(agent, 0), now_ms)
+
+    def next_ms(self) -> int:
+        """When the next of them may start a turn; 0 when there is none."""
+        return min(self._limited.values(), default=0)
+
+    def let_go(self, now_ms: int) -> bool:
+        """Forget the limits that are over.
+
+        Returns:
+            Whether there was one.
+        """
+        over = [agent for agent, until_ms in self._limited.items() if until_ms <= now_ms]
+        for agent in over:
+            del self._limited[agent]
+        return bool(over)
+
+    def replanned(self) -> None:
+        """The agents have changed, and perhaps their rates: the store says it again."""
+        self._limited.clear()
+        self._numbers_us.clear()

@@ -15,6 +15,7 @@ SELECT seq, kind, at_wall_ms, data FROM task_events WHERE task = ? ORDER BY seq;
 SELECT seq, id, agent, skill, status, priority, session, held, due_ms, deadline_ms, created_wall_ms, finished_wall_ms,
        (SELECT p.id FROM tasks AS p WHERE p.seq = tasks.parent) AS parent, depth, awaited, children_open, step, attempt,
        attempts_max, losses, fence, turns, ticket, pid, leased_wall_ms, idempotency_key, label, error,
+       handled, handled_by, handled_wall_ms, replay_of, replayed_by,
        (SELECT data FROM payloads WHERE key = tasks.seq * 4) AS input,
        (SELECT data FROM payloads WHERE key = tasks.seq * 4 + 2) AS result
 FROM tasks WHERE id = ?;
@@ -24,6 +25,7 @@ FROM tasks WHERE id = ?;
 SELECT seq, id, agent, skill, status, priority, session, held, due_ms, deadline_ms, created_wall_ms, finished_wall_ms,
        (SELECT p.id FROM tasks AS p WHERE p.seq = tasks.parent) AS parent, depth, awaited, children_open, step, attempt,
        attempts_max, losses, fence, turns, ticket, pid, leased_wall_ms, idempotency_key, label, error,
+       handled, handled_by, handled_wall_ms, replay_of, replayed_by,
        (SELECT data FROM payloads WHERE key = tasks.seq * 4) AS input,
        (SELECT data FROM payloads WHERE key = tasks.seq * 4 + 2) AS result
 FROM tasks WHERE seq = ?;
@@ -43,22 +45,32 @@ FROM turns WHERE task = ? ORDER BY fence;
 
 -- name: list_newest
 -- Tasks, newest first, of any status.
-SELECT seq FROM tasks WHERE (CAST(:agent AS TEXT) IS NULL OR agent = :agent) ORDER BY seq DESC LIMIT :limit;
+SELECT seq FROM tasks ORDER BY seq DESC LIMIT :limit;
+
+-- name: list_newest_of
+-- The same of one agent.
+SELECT seq FROM tasks WHERE agent = :agent ORDER BY seq DESC LIMIT :limit;
 
 -- name: list_open
--- Tasks of one open status, newest first.
+-- Tasks of one open status, newest first. The plus keeps SQLite from walking through all that is over, newest first.
 SELECT seq FROM tasks WHERE status < 3 AND status = :status AND (CAST(:agent AS TEXT) IS NULL OR agent = :agent)
-ORDER BY seq DESC LIMIT :limit;
+ORDER BY +seq DESC LIMIT :limit;
 
 -- name: list_succeeded
 -- Tasks that succeeded, newest first.
-SELECT seq FROM tasks WHERE status = 3 AND (CAST(:agent AS TEXT) IS NULL OR agent = :agent)
-ORDER BY seq DESC LIMIT :limit;
+SELECT seq FROM tasks WHERE status = 3 ORDER BY seq DESC LIMIT :limit;
+
+-- name: list_succeeded_of
+-- The same of one agent.
+SELECT seq FROM tasks WHERE status = 3 AND agent = :agent ORDER BY seq DESC LIMIT :limit;
 
 -- name: list_unsuccessful
 -- Tasks of one terminal status other than success, newest first: dead letters among them.
-SELECT seq FROM tasks WHERE status > 3 AND status = :status AND (CAST(:agent AS TEXT) IS NULL OR agent = :agent)
-ORDER BY seq DESC LIMIT :limit;
+SELECT seq FROM tasks WHERE status > 3 AND status = :status ORDER BY seq DESC LIMIT :limit;
+
+-- name: list_unsuccessful_of
+-- The same of one agent.
+SELECT seq FROM tasks WHERE status > 3 AND status = :status AND agent = :agent ORDER BY seq DESC LIMIT :limit;
 
 -- name: ready_ids
 -- Tasks that an agent may claim now; those that it would claim last come first.

@@ -1,9 +1,10 @@
 -- name: task_insert
 -- Take a task. A child carries its parent's seq and one more of depth.
 INSERT INTO tasks (seq, id, agent, skill, status, priority, order_key, session, held, due_ms, deadline_ms,
-                   created_wall_ms, parent, depth, attempts_max, idempotency_key, label, events)
+                   created_wall_ms, parent, depth, attempts_max, idempotency_key, label, key_until_ms, replay_of,
+                   events)
 VALUES (:seq, :id, :agent, :skill, 0, :priority, :order_key, :session, :held, :due_ms, :deadline_ms, :wall_ms,
-        :parent, :depth, :attempts_max, :idempotency_key, :label, 1);
+        :parent, :depth, :attempts_max, :idempotency_key, :label, :key_until_ms, :replay_of, 1);
 
 -- name: seq_newest
 -- The place of the task that was taken last; 0 in an empty store.
@@ -26,8 +27,14 @@ FROM tasks WHERE seq = ?;
 SELECT seq, id, agent, skill, status, parent FROM tasks WHERE id = ?;
 
 -- name: task_same_key
--- A task of this agent that was submitted under the same idempotency key.
-SELECT seq, id, agent, skill, status, parent FROM tasks WHERE agent = ? AND idempotency_key = ?;
+-- A task of this agent that was submitted under the same idempotency key, while the key is still taken.
+SELECT seq, id, agent, skill, status, parent FROM tasks
+WHERE agent = :agent AND idempotency_key = :key AND key_free = 0 AND (key_until_ms = 0 OR key_until_ms > :now_ms);
+
+-- name: key_release
+-- The window of a key is over: a new task may have it.
+UPDATE tasks SET key_free = 1
+WHERE agent = :agent AND idempotency_key = :key AND key_free = 0 AND key_until_ms > 0 AND key_until_ms <= :now_ms;
 
 -- name: session_is_open
 -- Whether an older task of the session is not terminal: the new one is held behind it.

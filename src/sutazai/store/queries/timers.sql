@@ -21,9 +21,9 @@ SELECT seq FROM tasks WHERE status < 3 AND deadline_ms <= ? ORDER BY deadline_ms
 SELECT id, agent, fence, ticket, pid FROM tasks WHERE status = 1 AND deadline_ms IS NOT NULL;
 
 -- name: counts
--- Tasks by agent and status, and how many of the queued may be claimed now.
+-- Tasks by agent and status, and how many of the queued may be claimed now; of the dead ones, those nobody has handled.
 SELECT agent, status, COUNT(*), SUM(CASE WHEN status = 0 AND held = 0 AND due_ms = 0 THEN 1 ELSE 0 END)
-FROM tasks WHERE status < 3 OR status = 5 GROUP BY agent, status;
+FROM tasks WHERE status < 3 OR (status = 5 AND handled IS NULL) GROUP BY agent, status;
 
 -- name: bytes_used
 -- Size of what the database holds, without its free pages.
@@ -32,7 +32,7 @@ FROM pragma_page_count AS pages, pragma_freelist_count AS free, pragma_page_size
 
 -- name: purgeable
 -- The oldest terminal tasks beyond what is kept, none of them a child of an open task.
-SELECT seq, agent, status FROM tasks
+SELECT seq, agent, status, handled FROM tasks
 WHERE seq <= (SELECT MAX(seq) FROM tasks) - :kept AND status >= 3
   AND NOT EXISTS (SELECT 1 FROM tasks AS p WHERE p.seq = tasks.parent AND p.status < 3)
 ORDER BY seq LIMIT :limit;

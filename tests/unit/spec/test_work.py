@@ -1,0 +1,70 @@
+"""Rates and retries of an agent: what is read, what the fleet overrides, and what is refused with a hint."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from sutazai.limits import RETRY_BASE_MS, RETRY_CAP_MS
+from sutazai.spec.model import Rate, Retry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+AGENT = "fleet: a\nagents:\n  ram-optimizer: "
+
+
+@pytest.mark.parametrize(
+    ("text", "rate"),
+    [
+        ("{}", Rate()),
+        ("{rate: 10/s}", Rate(100_000, 1)),
+        ("{rate: 100/min, burst: 5}", Rate(600_000, 5)),
+        ("{rate: 0.5/h}", Rate(7_200_000_000, 1)),
+        ("{rate: 3/s}", Rate(333_334, 1)),
+    ],
+)
+def test_rates(load: Callable[[str], Any], text: str, rate: Rate) -> None:
+    """Microseconds from one start to the next, rounded up, so that the rate is never exceeded."""
+    [agent] = load(AGENT + text + "\n").agents.values()
+    assert agent.rate == rate
+
+
+def test_retries(load: Callable[[str], Any]) -> None:
+    """What is not written keeps its default; attempts may stand in either place."""
+    [agent] = load(AGENT + "{retry: {attempts: 7, base: 1s, factor: 1.5, max: 2m, jitter: none}}\n").agents.values()
+    assert (agent.attempts_max, agent.retry) == (7, Retry(1_000, 1.5, 120_000, "none"))
+    [agent] = load(AGENT + "{attempts: 3}\n").agents.values()
+    assert (agent.attempts_max, agent.retry) == (3, Retry(RETRY_BASE_MS, 2.0, RETRY_CAP_MS, "full"))
+
+
+@pytest.mark.parametrize(
+    ("text", "problem", "hint"),
+    [
+        ("{rate: 10}", "10 has no unit", "write 10/s"),
+        ("{rate: ten/s}", "is not a rate", "10/s"),
+        ("{rate: 10/week}", "unknown unit", "/s, /min, /h, /d"),
+        ("{rate: 0/s}", "0/s is nothing", "10/s"),
+        ("{rate: 2000/s}", "more than a thousand", "1000/s"),
+        ("{burst: 5}", "there is no rate", "write rate"),
+        ("{rate: 1/s, burst: 0}", "out of bounds", "from 1"),
+        ("{retry: {attempts: 2}, attempts: 3}", "also written", "one of them"),
+        ("{retry: {factor: 0.5}}", "no factor", "from 1 to 10"),
+        ("{retry: {factor: fast}}", "no factor", "from 1 to 10"),
+        ("{retry: {base: 2m}}", "base is longer than max", "grows from base to max"),
+        ("{retry: {max: 100ms}}", "base is longer than max", "grows from base to max"),
+        ("{retry: {max: 2d}}", "longer than a day", "1d"),
+        ("{retry: {jitter: some}}", "'some' is unknown", "full"),
+        ("{retry: {atempts: 2}}", "unknown key 'atempts'", "attempts"),
+        ("{retry: 5}", "keys with values", "key: value"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_where_it_stands(
+    wrong: Callable[[str], Any], text: str, problem: str, hint: str
+) -> None:
+    """One mistake with its line and what to write instead."""
+    [mistake] = wrong(AGENT + text + "\n")
+    assert problem in mistake.problem
+    assert hint in mistake.hint
+    assert mistake.line == 3
