@@ -15,6 +15,7 @@ The tree (``retryable`` ones are marked with ``~``)::
     │  ├─ InvalidInputError   invalid-input       the input does not fit the skill's schema
     │  ├─ QueueFullError ~    queue-full          back-pressure: try again after ``retry_after_s``
     │  ├─ StorageFullError ~  storage-full        the disk is full: accepted work is kept, new work is not taken
+    │  ├─ StoreAwayError ~    unavailable         the store's database does not answer: ask again
     │  ├─ FencedError         fenced              the turn's lease went to somebody else: its result is dropped
     │  └─ ResourceExhaustedError ~ resource-exhausted  no room for another instance now
     ├─ SkillError ~           skill-failed        agent code raised
@@ -161,6 +162,13 @@ class StorageFullError(RefusedError):
     """The disk is full: accepted work is kept, new work is refused until there is room."""
 
     code = "storage-full"
+    retryable = True
+
+
+class StoreAwayError(RefusedError):
+    """The store's database does not answer. Over a socket it arrives as ``UnavailableError``."""
+
+    code = "unavailable"
     retryable = True
 
 

@@ -63,6 +63,7 @@ GROUP_COMMIT_OPERATIONS_MAX = 256
 GROUP_REPLY_BYTES_MAX = 8 * MIB  # of payloads that one group reads; the rest of its operations wait for the next one
 OPERATIONS_PENDING_MAX = 8_192
 SUBMIT_TASKS_MAX = 1_000
+STORE_AWAY_ANSWER_MS = 5_000  # who asked is told after this time that the store's database does not answer
 CARRY_BYTES_MAX = 1 * MIB
 KEPT_BYTES_MAX = 1 * MIB  # of one value that a task keeps for its later turns
 KEPT_PER_TURN_MAX = 20_000

@@ -98,6 +98,11 @@ class FleetPaths:
         return self.state / "store.sqlite"
 
     @property
+    def store_dsn(self) -> Path:
+        """How to reach the PostgreSQL that the fleet runs for its store; holds the password, mode 600."""
+        return self.state / "services/postgres/dsn"
+
+    @property
     def logs(self) -> Path:
         """Folder of the processes' logs, ``<process>.log``."""
         return self.state / "logs"

@@ -27,7 +27,8 @@ from sutazai.clock import SystemClock
 from sutazai.errors import ConfigError, SutazaiError
 from sutazai.limits import HEARTBEAT_MS, LEASE_MS, REATTACH_GRACE_MS, STORE_BALLAST_BYTES
 from sutazai.paths import FleetPaths
-from sutazai.store.sqlite import SqliteStore
+from sutazai.store.opening import DRIVERS as STORES
+from sutazai.store.opening import open_store
 from sutazai.wire.planfacts import agents_of, load_plan, planned_of
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ def _arguments() -> argparse.Namespace:
         type=Path,
         help="file of mode 600 with RabbitMQ's URL (default: services/rabbitmq/url in the fleet's state folder)",
     )
+    parser.add_argument("--store", choices=STORES, default="sqlite", help="database that the tasks are in")
+    parser.add_argument("--store-dsn-file", type=Path, help="file of mode 600 with libpq's connection string")
     arguments = parser.parse_args()
     if not arguments.fleet:
         parser.error("name the fleet: --fleet, or SUTAZAI_FLEET")
@@ -114,8 +117,10 @@ class Process:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         system = SystemClock()
-        store = SqliteStore(
-            self._paths.store, ballast_bytes=self._arguments.ballast_bytes, wall_ms=system.wall_ms()
+        given = self._arguments
+        store = open_store(
+            given.store, self._paths, ballast_bytes=given.ballast_bytes, wall_ms=system.wall_ms(),
+            dsn_file=given.store_dsn_file,
         )  # fmt: skip
         clock = BrokerClock(system, store.reading(), _boot())
         link = Link(self._paths.supervisor_socket, self._told, self._linked)

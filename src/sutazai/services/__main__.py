@@ -9,6 +9,7 @@ from sutazai.errors import SutazaiError
 
 #: Name on the command line, and the module whose ``main`` gets the rest of it.
 RECIPES = {
+    "postgres": "sutazai.services.postgres",
     "rabbitmq": "sutazai.services.rabbitmq",
     "rabbitmqctl": "sutazai.services.rabbitmqctl",
     "valkey": "sutazai.services.valkey",

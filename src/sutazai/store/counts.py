@@ -87,9 +87,9 @@ class Counts:
 
     def load(self, rows: list[tuple[str, int, int, int]], seq_newest: int) -> None:
         """Start from what the store holds: agent, status, number, of them ready; and the newest task's place."""
-        self._seq = seq_newest
-        self.agents.clear()
-        self._log.clear()
-        self.open = 0
+        fresh = Counts()
         for agent, status, number, ready in rows:
-            self._apply(agent, status, number, ready)
+            fresh._apply(agent, status, number, ready)
+        self._log.clear()
+        # Another thread may be reading: it sees the old numbers or the new ones.
+        self.agents, self.open, self._seq = fresh.agents, fresh.open, seq_newest

@@ -176,9 +176,11 @@ class SqlStore:
         found = self._database.execute(_CLOCK_GET).fetchone()
         return None if found is None else ClockReading(*found)
 
-    def _statistics(self, size_bytes: int, log_bytes: int, checkpoints: int) -> StoreStatistics:
+    def _statistics(
+        self, size_bytes: int, log_bytes: int = 0, checkpoints: int = 0, *, away: bool = False
+    ) -> StoreStatistics:  # fmt: skip
         times = self._times
         return StoreStatistics(
             bytes=size_bytes, wal_bytes=log_bytes, commits=times.count, commit_ms_p50=times.percentile(50),
-            commit_ms_p99=times.percentile(99), checkpoints=checkpoints, full=self._is_full(),
+            commit_ms_p99=times.percentile(99), checkpoints=checkpoints, full=self._is_full(), away=away,
         )  # fmt: skip

@@ -85,7 +85,7 @@ class Pipeline:
     Args:
         connection: of libpq, idle; closed by its owner.
         statements: text by which the operations name a statement, its name, and the text for the server.
-        wait_s: silence of the server after which it counts as lost.
+        wait_s: silence of the server after which it counts as lost; may be changed at any time.
 
     Raises:
         InternalError: a statement gives a type that operations do not read.
@@ -93,11 +93,11 @@ class Pipeline:
     """
 
     def __init__(self, connection: PGconn, statements: Sequence[tuple[str, str, str]], wait_s: float) -> None:
-        self._connection, self._wait_s = connection, wait_s
+        self._connection, self.wait_s = connection, wait_s
         self._queue: deque[Pending] = deque()
         self._after_result = False
         self._prepared: dict[str, Prepared] = {}
-        self.wrote = False
+        self.wrote = self.lost = False
         self._mark = ""  # "": no operation; "wanted": before its first write; "set": behind a savepoint
         self._control = {text: Prepared(text, text) for text in _CONTROL}
         for key, name, text in statements:
@@ -151,7 +151,7 @@ class Pipeline:
         try:
             self._connection.send_query_prepared(prepared.name, values)
         except PsycopgError as error:
-            raise StoreLostError(f"the connection to the database is gone: {error}") from error
+            raise self._gone(f"the connection to the database is gone: {error}") from error
         pending = Pending(self, prepared)
         self._queue.append(pending)
         return pending
@@ -181,7 +181,7 @@ class Pipeline:
             while pending.rows is None:
                 self._take(self._next())
         except PsycopgError as error:
-            raise StoreLostError(f"the connection to the database is gone: {error}") from error
+            raise self._gone(f"the connection to the database is gone: {error}") from error
 
     def sync(self) -> None:
         """Wait until everything that was sent is answered.
@@ -200,7 +200,7 @@ class Pipeline:
                         raise
                     failure = failure or error
         except PsycopgError as error:
-            raise StoreLostError(f"the connection to the database is gone: {error}") from error
+            raise self._gone(f"the connection to the database is gone: {error}") from error
         if failure is not None:
             raise failure
 
@@ -221,7 +221,9 @@ class Pipeline:
                     raise
 
     def _take(self, result: PGresult) -> None:
-        """Hand a result to the oldest statement that has none."""
+        """Hand a result to the oldest statement that has none; without one it is the server's last word."""
+        if not self._queue:
+            raise self._gone(f"the server ends the session: {' '.join(result.get_error_message().split())}")
         pending = self._queue.popleft()
         status = result.status
         if status == ExecStatus.TUPLES_OK:
@@ -233,7 +235,7 @@ class Pipeline:
             pending.tag = result.command_status or b""
             pending.rows = iter(())
         elif status == ExecStatus.PIPELINE_ABORTED:
-            raise StoreLostError("a statement before it failed")
+            raise self._gone("a statement before it failed")
         else:
             raise self._judge(result, pending.prepared)
 
@@ -251,7 +253,7 @@ class Pipeline:
                     self._after_result = False
                     continue
             now_s = time.monotonic()
-            give_up_s = give_up_s or now_s + self._wait_s
+            give_up_s = give_up_s or now_s + self.wait_s
             self._wait(give_up_s - now_s)
 
     def _wait(self, wait_s: float) -> None:
@@ -264,9 +266,13 @@ class Pipeline:
         self._poll.register(self._socket, select.POLLIN | (select.POLLOUT if unsent else 0))
         events = self._poll.poll(max(0.0, wait_s) * 1_000)
         if not events:
-            raise StoreLostError(f"the database does not answer for {self._wait_s:g} s")
+            raise self._gone(f"the database does not answer for {self.wait_s:g} s")
         if events[0][1] != select.POLLOUT:
             self._connection.consume_input()
+
+    def _gone(self, why: str) -> StoreLostError:
+        self.lost = True
+        return StoreLostError(why)
 
     def _judge(self, result: PGresult, prepared: Prepared) -> Exception:
         state = (result.error_field(DiagnosticField.SQLSTATE) or b"").decode()
@@ -274,7 +280,7 @@ class Pipeline:
         if state == _DISK_FULL:
             return DiskFullError(text)
         if not state or state.startswith(_PASSING) or self._connection.status != 0:
-            return StoreLostError(f"the database gave the group up: {text} ({state or 'connection'})")
+            return self._gone(f"the database gave the group up: {text} ({state or 'connection'})")
         return InternalError(f"the store failed in {prepared.name.decode()}: {text} ({state})")
 
 

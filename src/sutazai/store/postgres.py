@@ -34,8 +34,10 @@ if TYPE_CHECKING:
 _DIALECT = "postgres"
 _SERVER_VERSION_MIN = 130_000
 _CONNECT_S = 5
-#: Silence of the server after which the session counts as lost. Longer than a checkpoint's stall on a slow disk.
-ANSWER_S = 10.0
+#: Silence of the server after which the session counts as lost: while an operation waits (nothing else is done then),
+#: and at a commit, which may meet a slow disk.
+ANSWER_S = 3.0
+COMMIT_S = 15.0
 #: How long a broker that starts waits for the one before it to let go of the lock.
 LOCK_WAIT_S = 15.0
 _LOCK_PAUSE_S = 0.1
@@ -107,6 +109,7 @@ class PostgresStore(SqlStore):
         self._measured_s = 0.0
         self._session: psycopg.Connection[Any] | None = None
         self._pipeline: Pipeline | None = None
+        self._has_ballast = ballast is not None and ballast_bytes > 0
         self._ballast = Ballast(ballast, ballast_bytes)
         self._ballast.prepare()
         try:
@@ -132,7 +135,7 @@ class PostgresStore(SqlStore):
             self._session = session = psycopg.connect(
                 self._dsn, autocommit=True, connect_timeout=_CONNECT_S, application_name=_NAME + self._writer,
                 client_encoding="UTF8", keepalives_idle=5, keepalives_interval=2, keepalives_count=3,
-                tcp_user_timeout=int(self._wait_s * 1_000),
+                tcp_user_timeout=int(COMMIT_S * 1_000),
             )  # fmt: skip
             plain = _Plain(session)
             for setting in _SETTINGS:
@@ -240,7 +243,9 @@ class PostgresStore(SqlStore):
         started = time.perf_counter()
         self._asked = True
         ended = line.control("COMMIT")
+        line.wait_s = max(COMMIT_S, self._wait_s)
         line.sync()
+        line.wait_s = self._wait_s
         if ended.tag != b"COMMIT":
             raise InternalError(f"the commit of the store came to {ended.tag.decode() or 'nothing'}")
         self._asked = self._grouped = False
@@ -270,8 +275,10 @@ class PostgresStore(SqlStore):
 
     def give_room(self) -> None:
         """A write met a full disk: free what was set aside; without any, take no submissions for a time."""
-        self._ballast.release()
-        self._full_until_s = time.monotonic() + _FULL_AGAIN_S
+        if self._has_ballast:
+            self._ballast.release()
+        else:
+            self._full_until_s = time.monotonic() + _FULL_AGAIN_S
 
     def _measure(self) -> None:
         """Read the size of the database now and then, where its commit is waited for anyway."""
@@ -282,7 +289,8 @@ class PostgresStore(SqlStore):
 
     def statistics(self) -> StoreStatistics:
         """Sizes and times."""
-        return self._statistics(self._bytes, 0, 0)
+        line = self._pipeline
+        return self._statistics(self._bytes, away=line is None or line.lost)
 
     def close(self) -> None:
         """Let go of it; a group that is open is forgotten."""

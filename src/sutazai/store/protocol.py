@@ -44,6 +44,7 @@ class StoreStatistics:
         commit_ms_p99: the same.
         checkpoints: of the log, since it was opened; 0 where the server makes them.
         full: the disk is full.
+        away: the database does not answer; it is being looked for.
     """
 
     bytes: int
@@ -53,6 +54,7 @@ class StoreStatistics:
     commit_ms_p99: float
     checkpoints: int
     full: bool
+    away: bool = False
 
 
 class DiskFullError(StorageFullError):

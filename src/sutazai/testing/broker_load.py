@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sqlite3
 import threading
 import time
 from dataclasses import dataclass, field
@@ -16,14 +17,15 @@ from typing import TYPE_CHECKING, Any
 
 from sutazai.errors import ProtocolError, StorageFullError, UnavailableError
 from sutazai.store.model import SUCCEEDED, TERMINAL_FIRST
-from sutazai.store.sqlite import SqliteStore
 from sutazai.testing.store_contract import expect
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from sutazai.testing.broker_process import BrokerProcess
     from sutazai.wire.transport import BlockingConnection
+
+    Query = Callable[[str], list[tuple[Any, ...]]]
 
 WAIT_S = 60.0
 AWAY = (UnavailableError, ProtocolError)
@@ -124,38 +126,43 @@ def told_instances(broker: BrokerProcess) -> dict[tuple[str, int], str]:
     return told
 
 
-def judge(broker: BrokerProcess, callers: list[Caller]) -> dict[str, int]:
+def judge(broker: BrokerProcess, callers: list[Caller], query: Query | None = None) -> dict[str, int]:
     """Stop the broker and compare what everybody was told with its store; gives numbers for the report.
+
+    Args:
+        broker: is stopped first.
+        callers: of ``load``.
+        query: runs a statement where the tasks are; None asks the broker's file.
 
     Raises:
         AssertionError: something is lost, doubled or out of order.
     """
     told = told_instances(broker)
     expect(broker.stop(), 0, "the broker's exit code")
-    store = SqliteStore(broker.store, ballast_bytes=0)
-    query = store._connection.execute  # noqa: SLF001 the judge looks behind the answers
-    try:
-        return _judged(query, told, {task for caller in callers for task in caller.accepted.values()})
-    finally:
-        store.close()
+    accepted = {task for caller in callers for task in caller.accepted.values()}
+    if query is not None:
+        return _judged(query, told, accepted)
+    with contextlib.closing(sqlite3.connect(broker.store)) as file:
+        return _judged(lambda statement: file.execute(statement).fetchall(), told, accepted)
 
 
-def _judged(query: Any, told: dict[tuple[str, int], str], accepted: set[str]) -> dict[str, int]:
-    statuses = dict(query("SELECT id, status FROM tasks"))
+def _judged(query: Query, told: dict[tuple[str, int], str], accepted: set[str]) -> dict[str, int]:
+    statuses: dict[str, int] = dict(query("SELECT id, status FROM tasks"))
     lost = [task for task in accepted if statuses.get(task, 0) < TERMINAL_FIRST]
     expect(lost, [], "accepted and lost")
     expect(len(statuses), len(accepted), "submissions that were stored, each once under its key")
     expect(set(statuses.values()), {SUCCEEDED}, "how all tasks ended")
-    results = dict(query("SELECT task, COUNT(*) FROM turns WHERE outcome = 'result' GROUP BY task"))
+    results: dict[int, int] = dict(query("SELECT task, COUNT(*) FROM turns WHERE outcome = 'result' GROUP BY task"))
     expect(set(results.values()), {1}, "committed results of a task")
     committed = "SELECT tasks.id, turns.fence FROM turns JOIN tasks ON seq = task WHERE outcome = 'result'"
     stored = {tuple(row) for row in query(committed)}
     expect(set(told) - stored, set(), "commits that an instance was told of and that are not stored")
-    for agent, session, version, text in query("SELECT agent, session, version, data FROM states").fetchall():
+    order: dict[tuple[str, str], list[str]] = {}
+    for name, agent, session in query("SELECT id, agent, session FROM tasks WHERE session IS NOT NULL ORDER BY seq"):
+        order.setdefault((agent, session), []).append(name)
+    for agent, session, version, text in query("SELECT agent, session, version, data FROM states"):
         journal = json.loads(text)["journal"]
-        ordered = "SELECT id FROM tasks WHERE agent = ? AND session = ? ORDER BY seq"
-        order = [row[0] for row in query(ordered, (agent, session))]
-        expect(journal, order, "the journal of a session: in order, nothing doubled")
+        expect(journal, order[agent, session], "the journal of a session: in order, nothing doubled")
         expect(version, len(journal), "the version of its state")
-    turns = query("SELECT outcome, COUNT(*) FROM turns GROUP BY outcome").fetchall()
+    turns = query("SELECT outcome, COUNT(*) FROM turns GROUP BY outcome")
     return {"accepted": len(accepted), "told": len(told), **dict(turns)}

@@ -88,7 +88,7 @@ class BrokerProcess:
             UnavailableError: it does not come up; its log is in the message.
         """
         give_up_s = time.monotonic() + _START_WAIT_S
-        while time.monotonic() < give_up_s:
+        while time.monotonic() < give_up_s and self._process is not None and self._process.poll() is None:
             try:
                 self.client().close()
             except (UnavailableError, ProtocolError, RefusedError):
