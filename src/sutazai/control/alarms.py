@@ -24,7 +24,7 @@ QUEUE_FINE = 0.9
 OWN_KINDS = frozenset(
     {
         "BrokerDown", "CpuPressure", "DeadLetters", "DispatcherBlocked", "DispatcherDown", "LlmUnavailable",
-        "QueueFull", "StorageFull",
+        "QueueFull", "StorageFull", "StoreDown",
     }
 )  # fmt: skip
 
@@ -99,10 +99,12 @@ class Board:
         for condition in self._own.active():
             if condition.name == "DeadLetters" and not dead.get(condition.subject):
                 self._own.clear("DeadLetters", condition.subject)
-        if (stats.get("store") or {}).get("full"):
-            self._own.raise_("StorageFull", "broker", "", at_wall_ms)
-        else:
-            self._own.clear("StorageFull", "broker")
+        store = stats.get("store") or {}
+        for name, holds in (("StorageFull", store.get("full")), ("StoreDown", store.get("away"))):
+            if holds:
+                self._own.raise_(name, "broker", "", at_wall_ms)
+            else:
+                self._own.clear(name, "broker")
         open_tasks = int(stats.get("open_tasks") or 0)
         if open_tasks >= QUEUE_TASKS_MAX:
             text = f"{open_tasks} tasks are open, the bound is {QUEUE_TASKS_MAX}: new ones are answered 429"

@@ -158,16 +158,22 @@ def _work(found: dict[Series, float], stats: dict[str, Any]) -> None:
     for outcome, count in (stats.get("totals") or {}).items():
         found[series("tasks_total", outcome)] = _number(count)
     _dispatch(found, stats.get("dispatch") or {})
-    store = stats.get("store") or {}
+    _store(found, stats.get("store") or {})
+    for quantile, suffix in _QUANTILES:
+        for stage, summary in (stats.get("latency") or {}).items():
+            if summary.get("count") and f"{suffix}_ms" in summary:
+                found[series("task_latency_seconds", stage, quantile)] = _number(summary[f"{suffix}_ms"]) / 1_000
+
+
+def _store(found: dict[Series, float], store: dict[str, Any]) -> None:
+    if "away" in store:
+        found[series("store_up")] = float(not store["away"])
     for part, field in _STORE_PARTS:
         if field in store:
             found[series("store_bytes", part)] = _number(store[field])
     for quantile, suffix in _QUANTILES:
         if f"commit_ms_{suffix}" in store:
             found[series("store_commit_seconds", quantile)] = _number(store[f"commit_ms_{suffix}"]) / 1_000
-        for stage, summary in (stats.get("latency") or {}).items():
-            if summary.get("count") and f"{suffix}_ms" in summary:
-                found[series("task_latency_seconds", stage, quantile)] = _number(summary[f"{suffix}_ms"]) / 1_000
 
 
 def _dispatch(found: dict[Series, float], dispatch: dict[str, Any]) -> None:

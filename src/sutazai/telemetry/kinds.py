@@ -177,6 +177,14 @@ _TABLE = (
         ("CrashLoop/broker", "NotReady/broker", "OomKilled/broker", "StorageFull/*", "SupervisorDown/*"),
     ),
     Kind(
+        "StoreDown",
+        "critical",
+        "{subject} cannot reach the database of its store",
+        "Callers are told unavailable (503); what is running goes on and commits when the database is back.",
+        "read `sutazai logs postgres`; the broker connects again by itself",
+        ("CrashLoop/postgres", "NotReady/postgres", "OomKilled/postgres", "Unhealthy/postgres", "DiskLow/*"),
+    ),
+    Kind(
         "DispatcherDown",
         "warning",
         "{subject} has no connection to RabbitMQ",

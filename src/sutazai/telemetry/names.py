@@ -78,6 +78,7 @@ _TABLE = (
     Metric("tasks_total", "counter", "count", ("outcome",), "Tasks by what became of them since the broker started."),
     Metric("task_latency_seconds", "gauge", "seconds", ("stage", "quantile"), "Time of a step at the broker."),
     Metric("store_bytes", "gauge", "bytes", ("part",), "Size of the broker's database and of its log."),
+    Metric("store_up", "gauge", "count", (), "1 while the broker reaches the database of its store, else 0."),
     Metric("store_commit_seconds", "gauge", "seconds", ("quantile",), "Time of a group commit with its fsync."),
     Metric("dispatch_up", "gauge", "count", ("driver",), "1 while the driver of dispatch carries signals, else 0."),
     Metric("dispatch_signals_total", "counter", "count", ("kind",), "Signals, and looks without, by their fate."),

@@ -279,6 +279,17 @@ def test_a_full_store_and_a_full_queue_are_told_until_they_are_over() -> None:
     assert told.conditions.get("StorageFull", "broker") is not None
 
 
+def test_a_store_that_is_away_is_told_and_measured() -> None:
+    """The broker says so itself, and it is over when it says so."""
+    board, told = Board(), Told()
+    for away, expected in ((True, ["StoreDown/broker"]), (False, [])):
+        snapshot = _snapshot(stats={"store": {"away": away}}, conditions=told.conditions.to_json())
+        board.update(snapshot, told)
+        assert [item.key for item in told.conditions.active()] == expected
+        assert values_of(snapshot, [], AgentTotals())[series("store_up")] == (not away)
+    assert series("store_up") not in values_of(_snapshot(stats={}), [], AgentTotals())
+
+
 def test_a_dispatcher_that_is_away_or_blocked_is_told_until_it_is_back() -> None:
     """The reason is in the text; while the fleet still starts, nobody is alarmed; the driver's numbers are measured."""
     board, told = Board(), Told()
