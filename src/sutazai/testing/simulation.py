@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sutazai.bus.sessions import Session
+    from sutazai.store.protocol import Store
+
+    Query = Callable[[str, tuple[Any, ...]], list[tuple[Any, ...]]]
 
 AGENTS = ("alpha", "beta")
 _INTERVALS_US = (0, 0, 7_500, 40_000)
@@ -42,6 +45,13 @@ _REST_EVERY_STEPS = 50
 _WEIGHTS = (40, 20, 20, 10, 10)
 _LOG_LINES = 60
 _ROOM = 1_000_000
+
+
+def _in_memory() -> tuple[Store, Query]:
+    """Make a store in memory."""
+    store = SqliteStore(None, ballast_bytes=0)
+    connection = store._connection  # noqa: SLF001 the judge looks inside
+    return store, lambda text, values: connection.execute(text, values).fetchall()
 
 
 class Wire:
@@ -92,12 +102,13 @@ class World:
         seed: decides everything that happens.
         clients: how many callers.
         tasks: how many tasks each of them submits.
+        base: the database, and how the judge looks into it; None is SQLite in memory.
     """
 
-    def __init__(self, seed: int, *, clients: int = 2, tasks: int = 8) -> None:
+    def __init__(self, seed: int, *, clients: int = 2, tasks: int = 8, base: tuple[Store, Query] | None = None) -> None:
         self.seed, self.rng = seed, random.Random(seed)  # noqa: S311 a simulation
         self.clock = ManualClock()
-        self.store = SqliteStore(None, ballast_bytes=0)
+        self.store, self.query = base or _in_memory()
         self.options = Options(
             lease_ms=self.rng.choice([800, 3_000]), heartbeat_ms=300, reattach_ms=500, exit_wait_ms=200,
             cancel_grace_ms=400, ticket_wait_ms=1_000,

@@ -88,12 +88,6 @@ def test_nonsense_is_refused(arguments: list[str], words: str, capsys: pytest.Ca
     assert words in capsys.readouterr().err
 
 
-def test_an_unknown_recipe_names_those_that_there_are(capsys: pytest.CaptureFixture[str]) -> None:
-    """The usage lists them."""
-    assert main(["none"]) == 2
-    assert "postgres" in capsys.readouterr().err
-
-
 def test_an_unknown_user_and_root_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Root hands the server to somebody else, who must exist."""
     monkeypatch.setattr("os.geteuid", lambda: 0)

@@ -36,7 +36,7 @@ def test_every_name_is_a_recipe(capsys: pytest.CaptureFixture[str]) -> None:
     for module in RECIPES.values():
         assert callable(importlib.import_module(module).main)
     assert main([]) == main(["none"]) == 2
-    assert "NAME is one of: rabbitmq" in capsys.readouterr().err
+    assert "NAME is one of: postgres, rabbitmq" in capsys.readouterr().err
 
 
 def test_a_password_is_made_once_and_for_its_owner(tmp_path: Path) -> None:
