@@ -57,6 +57,11 @@ def costs(size: int) -> dict[str, int]:
         return reply
 
     do("submit", model.Submit((new_task("t1", idempotency_key="k1", key_window_ms=5), new_task("t2", session="s"))))
+    for name, call in {"recount": counted.store._recount, "leases": counted.store.leases,
+                       "timers": counted.store.timers}.items():  # fmt: skip
+        counted.steps = 0
+        call()
+        found[f"opening: {name}"] = counted.steps
     turn = do("claim", model.Claim("agent-7", "k", 1, Rate(1_000, 5)))
     do("commit", model.Commit(turn.task, turn.fence, "k", "result", result="{}"))
     turn = counted.cost(model.Claim("agent-7", "k", 1))[0]

@@ -18,12 +18,15 @@ SELECT seq FROM tasks WHERE status < 3 AND deadline_ms <= ? ORDER BY deadline_ms
 
 -- name: leases
 -- Turns that were running when the broker stopped.
-SELECT id, agent, fence, ticket, pid FROM tasks WHERE status = 1 AND deadline_ms IS NOT NULL;
+SELECT id, agent, fence, ticket, pid FROM tasks WHERE status = 1 AND status < 3 AND deadline_ms > 0;
 
 -- name: counts
 -- Tasks by agent and status, and how many of the queued may be claimed now; of the dead ones, those nobody has handled.
+-- Every open task has a deadline: saying so leads SQLite to their index, past all that is over.
 SELECT agent, status, COUNT(*), SUM(CASE WHEN status = 0 AND held = 0 AND due_ms = 0 THEN 1 ELSE 0 END)
-FROM tasks WHERE status < 3 OR (status = 5 AND handled IS NULL) GROUP BY agent, status;
+FROM tasks WHERE status < 3 AND deadline_ms > 0 GROUP BY agent, status
+UNION ALL
+SELECT agent, status, COUNT(*), 0 FROM tasks WHERE status = 5 AND handled IS NULL GROUP BY agent, status;
 
 -- name: bytes_used
 -- Size of what the database holds, without its free pages.
