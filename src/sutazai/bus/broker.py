@@ -17,6 +17,7 @@ from sutazai.bus.dispatch.protocol import Site
 from sutazai.bus.group import Entry, GroupHooks, Journal
 from sutazai.bus.instances import InstanceDesk, Ticket
 from sutazai.bus.leases import LeaseBook
+from sutazai.bus.pressure import Pressure, Valve
 from sutazai.bus.schedules import Scheduler
 from sutazai.bus.sessions import Session
 from sutazai.bus.statistics import Meters, Statistics
@@ -76,10 +77,11 @@ class Broker:
         self.meters = Meters()
         self.watches = Watches(self.journal)
         self.leases = LeaseBook(self.journal, options, rng, self.end_instance, directory)
+        self.valve = Valve(self.journal, directory, self._eased)
         self.instances = InstanceDesk(self)
         self.clients = ClientDesk(self)
-        self.dispatcher = Dispatcher(self.instances.deliver, directory)
-        self.demand = Demand(supervisor, directory, self.dispatcher.startable)
+        self.dispatcher = Dispatcher(self.instances.deliver, directory, self.valve)
+        self.demand = Demand(supervisor, directory, self._startable)
         self.schedules = Scheduler(self)
         self.hooks = GroupHooks(self._extend, self._undone)
         self.sessions: dict[Session, None] = {}  # in order: the simulation is repeatable
@@ -244,9 +246,7 @@ class Broker:
         now_ms = self.clock.now_ms()
         self._timers(now_ms)
         if self.dispatcher.let_go(now_ms):
-            self.look_for_demand()
-            if self.has_work():
-                self.journal.wake()
+            self._eased()
         if now_ms < self._tick_ms + TICK_MS:
             return
         late_ms = now_ms - self._tick_ms - TICK_MS
@@ -258,6 +258,7 @@ class Broker:
         self.dispatcher.look_again()
         self.dispatcher.tick(now_ms, self.store.counts)
         self.schedules.tick()
+        self.valve.tick(now_ms, self.store.counts)
         for session in [s for s in self.sessions if not s.role and now_ms - s.opened_ms > _HELLO_WAIT_MS]:
             session.peer.close()
         if now_ms >= self._relieve_ms:
@@ -347,6 +348,8 @@ class Broker:
             self.instances.rest(list(push["tickets"]))
         elif kind == "drain":
             self.drain()
+        elif kind == "pressure":
+            self.valve.set(Pressure.read(push))
 
     def _only(self, tickets: Iterable[str]) -> None:
         """These instances live, and no others: what the others ran is not waited for."""
@@ -361,6 +364,18 @@ class Broker:
         for instance in self.instances.by_ticket.values():
             instance.push({"t": "drain"})
 
+    def _eased(self) -> None:
+        """Something may have become claimable."""
+        self.dispatcher.look_again()
+        self.look_for_demand()
+        if self.has_work():
+            self.journal.wake()
+
+    def _startable(self, agent: str, now_ms: int) -> int | None:
+        """How many turns of an agent may start now, by its rate and by the pressure; None for any number."""
+        bounds = (self.dispatcher.startable(agent, now_ms), self.valve.room(agent, self.store.counts.of(agent).leased))
+        return min((bound for bound in bounds if bound is not None), default=None)
+
     def look_for_demand(self) -> None:
         """Ask for instances where tasks are due and nobody is there."""
         if not self.leases.supervised:
@@ -371,9 +386,7 @@ class Broker:
         """The plan has changed: these are the agents now."""
         self.directory.agents = agents
         self.dispatcher.replanned()
-        self.look_for_demand()
-        if self.has_work():
-            self.journal.wake()
+        self._eased()
 
     def ask(self, request: dict[str, Any], answered: Callable[[dict[str, Any]], None]) -> bool:
         """Ask ``sutazaid``; whether it was there to be asked."""
@@ -401,6 +414,8 @@ class Broker:
         left_ms = self.dispatcher.limited_ms(task["agent"], self.clock.now_ms())
         if left_ms and not task["behind_session"] and not task["due_in_ms"]:
             return f"rate limit, next in {format_duration_ms(left_ms)}"
+        if held := self.valve.why(task["agent"], task["priority"], self.store.counts.of(task["agent"]).leased):
+            return held
         return self.demand.why(task["agent"])
 
     def statistics(self) -> Statistics:
@@ -424,6 +439,7 @@ class Broker:
             supervised=self.leases.supervised,
             draining=self.dispatcher.stopped,
             limited={agent: max(0, until_ms - now_ms) for agent, until_ms in self.dispatcher.limited().items()},
+            pressure=asdict(self.valve.pressure),
             started_wall_ms=self._started_wall_ms,
         )
 

@@ -46,7 +46,7 @@ class Demand:
     Args:
         send: sends a request to ``sutazaid``; the second argument gets the answer. False when nobody is there.
         directory: how many instances an agent may have.
-        startable: how many turns of an agent its rate lets start at a time; None for any number.
+        startable: how many turns of an agent its rate and the pressure let start at a time; None for any number.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Demand:
             present, free = instances.get(agent, (0, 0))
             startable = self._startable(agent, now_ms)
             if startable == 0:
-                held.add(agent)  # nobody is woken to wait for its rate; what was asked before is remembered
+                held.add(agent)  # nobody is woken to wait for it; what was asked before is remembered
                 continue
             wanted = entry.ready if startable is None else min(entry.ready, startable)
             more = min(self.directory.instances_max(agent) - present, wanted - free)

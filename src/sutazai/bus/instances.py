@@ -192,9 +192,10 @@ class InstanceDesk:
         ]  # fmt: skip
 
     def _nothing_soon(self, agent: str) -> bool:
-        """No task of an agent is due, or its rate does not let one start so soon that waiting awake would pay."""
+        """No task of an agent is due, or its rate or the pressure lets none start so soon that waiting would pay."""
         broker = self._broker
-        if broker.store.counts.of(agent).ready <= 0:
+        entry = broker.store.counts.of(agent)
+        if entry.ready <= 0 or broker.valve.room(agent, entry.leased) == 0:
             return True
         return broker.dispatcher.limited_ms(agent, broker.clock.now_ms()) > _REST_FROM_MS
 

@@ -86,6 +86,7 @@ class Statistics:
         supervised: whether ``sutazaid`` is connected.
         draining: nothing is leased any more.
         limited: agents whose rate holds their tasks, and for how long, milliseconds.
+        pressure: what may be claimed: ``{priority_max, share, why}``.
         started_wall_ms: when the broker started.
     """
 
@@ -101,6 +102,7 @@ class Statistics:
     supervised: bool
     draining: bool
     limited: dict[str, int]
+    pressure: dict[str, Any]
     started_wall_ms: int
 
     def as_json(self) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sutazai.limits import RESULTS_BYTES_MAX
 from sutazai.store import limit
@@ -11,7 +11,12 @@ from sutazai.store.model import LEASED, QUEUED, STATUS_NAMES, SUCCEEDED, TERMINA
 from sutazai.store.queries import sql
 from sutazai.store.txn import CARRY, RESULT, Txn
 
+if TYPE_CHECKING:
+    from sutazai.store.times import Claimable
+
 _CLAIM = sql("claim_next")
+_CLAIM_ABOVE = sql("claim_next_above")
+_ABOVE = sql("ready_above")
 _STATE = sql("state_get")
 _RESULTS = sql("results_of")
 _NAME = sql("task_id_by_seq")
@@ -21,9 +26,11 @@ def claim(txn: Txn, operation: Claim) -> Turn | None:
     """Lease the agent's first due task; None when there is none, or when the agent's rate says later."""
     if operation.rate is not None and limit.wait(txn, operation.agent, operation.rate):
         return None
+    values: dict[str, Any] = {"priority_max": operation.priority_max} if operation.priority_max is not None else {}
     rows = txn.execute(
-        _CLAIM,
+        _CLAIM_ABOVE if values else _CLAIM,
         {
+            **values,
             "agent": operation.agent, "ticket": operation.ticket, "pid": operation.pid,
             "wall_ms": txn.wall_ms, "now_ms": txn.now_ms,
         },
@@ -53,6 +60,15 @@ def claim(txn: Txn, operation: Claim) -> Turn | None:
         results=_results(txn, wait_for) if wait_for else [], created_wall_ms=created_wall_ms, fence=fence,
         deadline_ms=deadline_ms, state=state, state_version=version,
     )  # fmt: skip
+
+
+def claimable(txn: Txn, operation: Claimable) -> list[str]:
+    """Read which agents have a due task of this priority or a better one."""
+    return [
+        agent
+        for agent in operation.agents
+        if txn.execute(_ABOVE, (agent, operation.priority_max)).fetchone() is not None
+    ]
 
 
 def _results(txn: Txn, wait_for: str) -> list[dict[str, Any]]:

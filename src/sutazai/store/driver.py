@@ -20,7 +20,7 @@ from sutazai.store.counts import Counts
 from sutazai.store.letters import DeadLetters, Discard, Replay
 from sutazai.store.protocol import ClockReading, StoreStatistics
 from sutazai.store.queries import sql
-from sutazai.store.times import Occur, Schedules
+from sutazai.store.times import Claimable, Occur, Schedules
 from sutazai.store.txn import Txn
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ _READS: dict[type, Callable[[Txn, Any], Any]] = {
     model.Recall: people.recall,
     model.Waiting: people.waiting,
     model.Ready: read.ready,
+    Claimable: claim.claimable,
 }
 #: Operations that take new work, which a full disk refuses.
 _TAKING = {model.Submit, Replay, Occur}

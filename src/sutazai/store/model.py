@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from sutazai.limits import STATES_PURGED_AT_ONCE, STORE_BYTES_KEPT_MAX
 from sutazai.store.letters import DeadLetters, Discard, Replay
-from sutazai.store.times import RETRY_DEFAULT, Occur, Rate, Retry, Schedules
+from sutazai.store.times import RETRY_DEFAULT, Claimable, Occur, Rate, Retry, Schedules
 
 QUEUED, LEASED, WAITING, SUCCEEDED, FAILED, DEAD, CANCELLED, EXPIRED = range(8)
 #: Names of the states on the wire, by their number in the store.
@@ -105,12 +105,14 @@ class Claim:
         ticket: of the instance.
         pid: of the instance.
         rate: of the agent; None for no limit.
+        priority_max: tasks of a larger number are passed over; None for no bound.
     """
 
     agent: str
     ticket: str
     pid: int
     rate: Rate | None = None
+    priority_max: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -364,7 +366,7 @@ Write = (
     | Purge
     | PurgeStates
 )
-Read = Get | Events | Tree | List | DeadLetters | Schedules | ReadState | Recall | Waiting | Ready
+Read = Get | Events | Tree | List | DeadLetters | Schedules | ReadState | Recall | Waiting | Ready | Claimable
 Operation = Write | Read
 
 

@@ -110,3 +110,11 @@ class Occur:
 @dataclass(frozen=True, slots=True)
 class Schedules:
     """Read what was decided on of all schedules. Reply: list of ``Seen``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claimable:
+    """Read which of these agents have a due task of this priority or a better one. Reply: list of names."""
+
+    agents: tuple[str, ...]
+    priority_max: int

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from sutazai.errors import ProtocolError, RefusedError
 from sutazai.host import procfs
+from sutazai.limits import PRIORITY_LOWEST
 from sutazai.supervisor.instances import BROKER
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ NAMING = {"hello": "process", "register": "worker"}
 #: What a hosting worker with a user id of its own may ask.
 GUEST_OPS = frozenset({*NAMING, "hosting", "hosted", "fork-failed", "ended"})
 TEXT_CHARACTERS_MAX = 1_000
+_PRESSURE = ("priority_max", "share", "why")
 
 
 class Fleet(Protocol):
@@ -65,6 +67,7 @@ class Operations:
 
     def __init__(self, fleet: Fleet, parts: Parts, workers: Workers, server: LineServer, levers: Levers) -> None:
         self._server = server
+        self._said: dict[str, Any] = {}  # what the broker was told of the pressure; empty for none
         self._fleet = fleet
         self._workers = workers
         self._keeper = parts.keeper
@@ -79,6 +82,7 @@ class Operations:
             "condition": self._condition,
             "wake": self._wake,
             "queues": self._queues,
+            "pressure": self._pressure,
             "restart": self._restart,
             "stop": self._stop,
             "plan": self._plan,
@@ -121,6 +125,8 @@ class Operations:
         request.reply(fleet=self._fleet.fleet_name, pid=self._fleet.pid)
         if process == BROKER:
             self._instances.tell_all_tickets()
+            if self._said:  # it was restarted, and knows nothing of it
+                request.connection.push("pressure", **self._said)
             if self._instances.stopping:  # it was away when the fleet began to stop
                 request.connection.push("drain")
             self._instances.room()
@@ -153,6 +159,22 @@ class Operations:
             raise ProtocolError("queues: 'queues' must be an object")
         self._fleet.set_queues(queues)
         request.reply()
+
+    def _pressure(self, request: Request) -> None:
+        """Say how much of what is due the broker may hand out; without a field, only ask."""
+        body = request.body
+        if any(name in body for name in _PRESSURE):
+            priority, share = request.number("priority_max", PRIORITY_LOWEST), body.get("share", 1)
+            if not 0 <= priority <= PRIORITY_LOWEST:
+                raise ProtocolError(f"pressure: 'priority_max' must be from 0 to {PRIORITY_LOWEST}")
+            if type(share) not in {int, float} or not 0 <= share <= 1:
+                raise ProtocolError("pressure: 'share' must be a number from 0 to 1")
+            why = str(body.get("why", ""))[:TEXT_CHARACTERS_MAX]
+            said = {"priority_max": priority, "share": share, "why": why}
+            self._said = said if priority < PRIORITY_LOWEST or share < 1 else {}
+            if (broker := self._server.named(BROKER)) is not None:
+                broker.push("pressure", **said)
+        request.reply(pressure=self._said or {"priority_max": PRIORITY_LOWEST, "share": 1, "why": ""})
 
     def _restart(self, request: Request) -> None:
         self._keeper.restart(request.text("process"))

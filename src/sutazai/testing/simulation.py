@@ -120,6 +120,7 @@ class World:
         self.instances: list[Instance] = []
         self.clients = [Client(self, number, tasks) for number in range(clients)]
         self.linked = False
+        self.pressure: dict[str, Any] = {}
         self.unlucky = True
         self._broker_death = self.rng.choice([0.0, 0.004, 0.012, 0.03])
         self._group: Group | None = None
@@ -218,6 +219,10 @@ class World:
             self.push(instance.as_push("ticket"))
             self.log(f"{instance.ticket} of {agent} forked")
         return {"ok": True, "status": "yes", "why": ""}
+
+    def _draw_pressure(self) -> dict[str, Any]:
+        """Draw how much the broker may hand out."""
+        return {"priority_max": self.rng.choice([9, 9, 3, 0]), "share": self.rng.choice([1.0, 1.0, 0.5, 0.0])}
 
     def push(self, push: dict[str, Any]) -> None:
         """The supervisor says something, if anybody listens."""
@@ -331,6 +336,10 @@ class World:
             broker.linked(up=True)
             living = [instance.as_push("ticket") for instance in self.instances if instance.alive]
             self._pushes.appendleft({"push": "tickets", "tickets": living})
+            self._pushes.append({"push": "pressure", **self.pressure})
+        elif self.chance(0.02):
+            self.pressure = self._draw_pressure() if self.unlucky else {"priority_max": 9, "share": 1.0}
+            self.push({"push": "pressure", **self.pressure})
         elif self.unlucky and self.chance(0.05):
             self.linked = False
             self._pushes.clear()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sutazai.ids import child_task_id
 from sutazai.limits import INFRA_LOSSES_MAX_DEFAULT
-from sutazai.store.model import DEAD, STATUS_NAMES, STATUS_NUMBERS, SUCCEEDED, TERMINAL_FIRST, Claim, Outcome
+from sutazai.store.model import DEAD, STATUS_NAMES, STATUS_NUMBERS, SUCCEEDED, TERMINAL_FIRST, Claim, Outcome, Turn
 from sutazai.store.times import Occur
 
 if TYPE_CHECKING:
@@ -133,6 +133,12 @@ class Checks:
             for entry in group.done
             if isinstance(entry.operation, Occur) and isinstance(entry.result, Outcome) and entry.result.reply
         ]
+        for entry in group.done:
+            turn = entry.result.reply if isinstance(entry.result, Outcome) else None
+            if isinstance(turn, Turn) and isinstance(entry.operation, Claim):
+                bound = entry.operation.priority_max
+                if bound is not None and turn.priority > bound:
+                    self._world.fail(f"{turn.task} of priority {turn.priority} was claimed, {bound} was the bound")
         self._starting = [
             (entry.operation.agent, now_ms)
             for entry in group.done

@@ -8,7 +8,7 @@ from __future__ import annotations
 from sutazai.errors import QueueFullError
 from sutazai.limits import QUEUE_TASKS_MAX, SCHEDULE_BACK_MS
 from sutazai.store import model
-from sutazai.store.times import Occur, Rate, Retry, Schedules, Seen
+from sutazai.store.times import Claimable, Occur, Rate, Retry, Schedules, Seen
 from sutazai.testing.store_contract import expect, expect_refused
 from sutazai.testing.store_contract_dead import DeadLetterContract
 
@@ -47,6 +47,16 @@ class TimesContract(DeadLetterContract):
         self.store.apply(model.Claim("a", "k1", 7, rate), self.now_ms, self.now_ms)
         self.store.rollback()
         expect(self.limited(rate), ("t1", 0), "after a group that was rolled back")
+
+    def test_a_claim_may_pass_over_later_priorities(self) -> None:
+        """Under pressure only tasks of a priority up to a number are claimed, in their order; the others stay."""
+        for name, priority in (("late", 7), ("soon", 3), ("first", 0)):
+            self.submit(name, priority=priority)
+        expect(self.do(Claimable(("a", "b"), 3)), ["a"], "who has something")
+        claims = [self.do(model.Claim("a", "k1", 7, priority_max=3)) for _ in range(3)]
+        expect([turn.task if turn else None for turn in claims], ["first", "soon", None], "what is claimed")
+        expect((self.do(Claimable(("a",), 3)), self.store.counts.of("a").ready), ([], 1), "what is left")
+        expect(self.claimed().task, "late", "without pressure")
 
     def test_pauses_are_those_of_the_operation(self) -> None:
         """A failed commit and a loss of its own wait by the agent's retry; a loss of the infrastructure does not."""

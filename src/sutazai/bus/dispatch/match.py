@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from sutazai.bus.directory import Directory
     from sutazai.bus.dispatch.protocol import Driver, Signal
+    from sutazai.bus.pressure import Valve
     from sutazai.bus.sessions import Instance
     from sutazai.store.counts import Counts
     from sutazai.store.model import Turn
@@ -31,10 +32,11 @@ class Dispatcher:
     Args:
         deliver: hands a claimed turn to its instance, after the commit.
         directory: the agents' rates.
+        valve: what may be claimed under pressure.
     """
 
-    def __init__(self, deliver: Deliver, directory: Directory) -> None:
-        self._deliver, self._directory = deliver, directory
+    def __init__(self, deliver: Deliver, directory: Directory, valve: Valve) -> None:
+        self._deliver, self._directory, self._valve = deliver, directory, valve
         self.driver: Driver = Inproc()
         self._idle: dict[str, dict[Instance, None]] = {}
         self._credited: list[tuple[Instance, str, int]] = []
@@ -70,10 +72,15 @@ class Dispatcher:
         if self.stopped:
             return False
         looks = self.driver.looks
-        return any(counts.of(agent).ready > 0 and self._may_claim(agent) and looks(agent) for agent in self._idle)
+        return any(self._claimable(agent, counts) > 0 and looks(agent) for agent in self._idle)
 
-    def _may_claim(self, agent: str) -> bool:
-        return agent not in self._dry and agent not in self._limited
+    def _claimable(self, agent: str, counts: Counts) -> int:
+        """How many claims for an agent may succeed now."""
+        entry = counts.of(agent)
+        if entry.ready <= 0 or agent in self._dry or agent in self._limited:
+            return 0
+        room = self._valve.room(agent, entry.leased)
+        return entry.ready if room is None else min(entry.ready, room)
 
     def matches(self, counts: Counts) -> list[Entry]:
         """Claims to be done in this group."""
@@ -89,9 +96,9 @@ class Dispatcher:
             if not gone and not runs_another and not instance.claiming:
                 self._idle.setdefault(instance.agent, {})[instance] = None
         entries = []
-        for agent in [agent for agent in self._idle if self._may_claim(agent)]:
+        for agent, claimable in [(agent, self._claimable(agent, counts)) for agent in self._idle]:
             waiting = self._idle[agent]
-            for _ in range(min(counts.of(agent).ready, len(waiting), self.driver.looks(agent))):
+            for _ in range(min(claimable, len(waiting), self.driver.looks(agent)) if claimable else 0):
                 instance, _ = waiting.popitem()
                 instance.claiming = True
                 signal = self.driver.take(agent)
@@ -103,9 +110,12 @@ class Dispatcher:
 
     def _claim(self, instance: Instance, signal: Signal) -> Entry:
         return Entry(
-            Claim(instance.agent, instance.ticket, instance.pid, self._directory.rate(instance.agent)),
+            Claim(
+                instance.agent, instance.ticket, instance.pid, self._directory.rate(instance.agent),
+                self._valve.priority_max(),
+            ),
             lambda result: self._claimed(instance, signal, result),
-        )
+        )  # fmt: skip
 
     def _claimed(self, instance: Instance, signal: Signal, result: Outcome | RefusedError) -> None:
         instance.claiming = False

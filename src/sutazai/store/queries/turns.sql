@@ -8,6 +8,21 @@ WHERE seq = (SELECT seq FROM tasks
 RETURNING seq, id, skill, session, priority, fence, attempt, step, deadline_ms, created_wall_ms, wait_for, events,
           (SELECT data FROM payloads WHERE key = tasks.seq * 4) AS input, parent;
 
+-- name: claim_next_above
+-- The same under pressure: tasks of a later priority are passed over.
+UPDATE tasks SET status = 1, fence = fence + 1, attempt = attempt + 1, checkpoints = 0, ticket = :ticket, pid = :pid,
+       leased_wall_ms = :wall_ms, events = events + 1
+WHERE seq = (SELECT seq FROM tasks
+             WHERE agent = :agent AND status = 0 AND held = 0 AND due_ms = 0 AND deadline_ms > :now_ms
+                   AND priority <= :priority_max
+             ORDER BY order_key, seq LIMIT 1)
+RETURNING seq, id, skill, session, priority, fence, attempt, step, deadline_ms, created_wall_ms, wait_for, events,
+          (SELECT data FROM payloads WHERE key = tasks.seq * 4) AS input, parent;
+
+-- name: ready_above
+-- Whether an agent has a due task of this priority or a better one.
+SELECT 1 FROM tasks WHERE agent = ? AND status = 0 AND held = 0 AND due_ms = 0 AND priority <= ? LIMIT 1;
+
 -- name: task_id_by_seq
 -- Identifier of a task.
 SELECT id FROM tasks WHERE seq = ?;
