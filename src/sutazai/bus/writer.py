@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING
 from sutazai.bus.group import Entry, Group, refuse, roll_back, run_group, settle
 from sutazai.errors import StoreAwayError
 from sutazai.limits import STORE_AWAY_ANSWER_MS
-from sutazai.store.model import Cancel, Events, Get, List, ReadState, Submit, Tree
+from sutazai.store import model
+from sutazai.store.letters import DeadLetters, Discard, Replay
 from sutazai.store.protocol import DiskFullError, StoreLostError
+from sutazai.store.times import Schedules
 
 if TYPE_CHECKING:
     import asyncio
@@ -26,14 +28,16 @@ if TYPE_CHECKING:
 
     from sutazai.bus.broker import Broker
     from sutazai.errors import RefusedError
-    from sutazai.store.model import Outcome
     from sutazai.store.protocol import ClockReading
 
 _FULL_PAUSE_S = 0.2
 _LOOK_PAUSES_S = (0.05, 0.1, 0.2, 0.5, 1.0)
 _ANSWER_EVERY_S = 0.25
 #: What somebody outside asks for and may ask for again; all else is the broker's own and waits.
-_ASKED_FOR = (Submit, Cancel, Get, Events, Tree, List, ReadState)
+_ASKED_FOR = (
+    model.Submit, model.Cancel, model.Resolve, Replay, Discard, model.Get, model.Events, model.Tree,
+    model.List, DeadLetters, Schedules, model.ReadState, model.Waiting,
+)  # fmt: skip
 _NOT_DONE = "the database of the store is away, this was not done: ask again"
 _UNKNOWN = "the database of the store went away at the commit, so it is not known whether this was done: ask again"
 
@@ -235,5 +239,5 @@ class Writer:
         self._thread.join()
 
 
-def _answered(_: Outcome | RefusedError) -> None:
+def _answered(_: model.Outcome | RefusedError) -> None:
     """Who asked was told already that it is not known."""
