@@ -2,13 +2,14 @@
 
 ``python bench/queue_core.py [--instances 24] [--clients 8] [--seconds 10] [--rate 0]``; the broker is a process of its
 own, instances and clients share one other process. With ``--rate`` the load is paced, which shows latencies without a
-queue in front.
+queue in front. ``--store postgres`` starts a PostgreSQL of its own for the tasks.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import shutil
@@ -176,14 +177,27 @@ def main() -> None:
     parser.add_argument("--profile", default="", help="write the broker's profile to this file")
     parser.add_argument("--folder", default="", help="where the store lies; default: a temporary folder")
     parser.add_argument("--dispatch-url-file", default="", help="dispatch over the RabbitMQ that this file names")
+    parser.add_argument("--store", choices=("sqlite", "postgres"), default="sqlite", help="database of the tasks")
     arguments = parser.parse_args()
+    with contextlib.ExitStack() as stack:
+        store = ["--store", "sqlite"]
+        if arguments.store == "postgres":
+            from sutazai.testing.postgres_server import PostgresServer
+
+            server = stack.enter_context(PostgresServer())
+            store = ["--store", "postgres", "--store-dsn-file", str(server.new_dsn_file())]
+        measure(arguments, store)
+
+
+def measure(arguments: argparse.Namespace, store: list[str]) -> None:
+    """Load a broker on a store."""
     folder = Path(tempfile.mkdtemp(prefix="qc", dir=arguments.folder or None))
     environment = {**os.environ, "SUTAZAI_STATE_ROOT": str(folder), "SUTAZAI_RUN_ROOT": str(folder)}
     environment.pop("SUTAZAI_LISTEN", None)
     profile = ["-m", "cProfile", "-o", arguments.profile] if arguments.profile else []
     dispatch = ["--dispatch", "rabbitmq", "--dispatch-url-file", arguments.dispatch_url_file]
     broker = subprocess.Popen(
-        [sys.executable, *profile, "-m", "sutazai.bus", "--fleet", "bench", "--open",
+        [sys.executable, *profile, "-m", "sutazai.bus", "--fleet", "bench", "--open", *store,
          *(dispatch if arguments.dispatch_url_file else [])], env=environment
     )  # fmt: skip
     try:

@@ -70,17 +70,18 @@ class Owner:
 
     Args:
         name: asked for; see ``Settings.user``.
+        data: the server's folder; who has it already stays its owner, unless another name is asked for.
 
     Raises:
         HostError: there is no such user, or it is root.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, data: Path | None = None) -> None:
         self.changes = os.geteuid() == 0
         if not self.changes:
             self.uid, self.gid = os.geteuid(), os.getegid()
             return
-        for candidate in [name] if name else ["postgres", "nobody"]:
+        for candidate in [name] if name else [*_owner_of(data), "postgres", "nobody"]:
             try:
                 found = pwd.getpwnam(candidate)
             except KeyError:
@@ -118,6 +119,13 @@ class Owner:
             os.setgroups([])
             os.setresgid(self.gid, self.gid, self.gid)
             os.setresuid(self.uid, self.uid, self.uid)
+
+
+def _owner_of(data: Path | None) -> list[str]:
+    try:
+        return [data.owner()] if data is not None and data.stat().st_uid != 0 else []
+    except (KeyError, FileNotFoundError):
+        return []
 
 
 def _environment() -> dict[str, str]:
@@ -178,7 +186,7 @@ def prepare(settings: Settings) -> list[str]:
     Raises:
         HostError: something is missing or does not fit.
     """
-    owner = Owner(settings.user)
+    owner = Owner(settings.user, settings.data)
     state = settings.state
     try:
         state.mkdir(parents=True, exist_ok=True, mode=0o711)

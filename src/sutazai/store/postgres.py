@@ -209,6 +209,7 @@ class PostgresStore(SqlStore):
         """Start a group of operations."""
         line = self._line()
         line.wrote = False
+        line.wait_s = self._wait_s
         line.control("BEGIN")
         self._grouped = True
 
@@ -245,7 +246,6 @@ class PostgresStore(SqlStore):
         ended = line.control("COMMIT")
         line.wait_s = max(COMMIT_S, self._wait_s)
         line.sync()
-        line.wait_s = self._wait_s
         if ended.tag != b"COMMIT":
             raise InternalError(f"the commit of the store came to {ended.tag.decode() or 'nothing'}")
         self._asked = self._grouped = False

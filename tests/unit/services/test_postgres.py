@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pwd
 from typing import TYPE_CHECKING
 
 import pytest
@@ -95,6 +96,15 @@ def test_an_unknown_user_and_root_are_refused(monkeypatch: pytest.MonkeyPatch) -
         Owner("nobody-here")
     with pytest.raises(HostError, match="refuses to run as root"):
         Owner("root")
+
+
+def test_who_owns_the_data_stays_its_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An account that was added to the machine later does not take the data over."""
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    monkeypatch.setattr(postgres, "_owner_of", lambda data: ["daemon"] if data == tmp_path else [])
+    daemon = pwd.getpwnam("daemon")
+    assert Owner("", tmp_path).uid == daemon.pw_uid
+    assert Owner("nobody", tmp_path).uid == pwd.getpwnam("nobody").pw_uid
 
 
 def test_settings_follow_the_limit(tmp_path: Path) -> None:
