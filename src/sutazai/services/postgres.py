@@ -124,7 +124,7 @@ class Owner:
 def _owner_of(data: Path | None) -> list[str]:
     try:
         return [data.owner()] if data is not None and data.stat().st_uid != 0 else []
-    except (KeyError, FileNotFoundError):
+    except (KeyError, OSError):
         return []
 
 
