@@ -6,16 +6,20 @@ was cut off. At the end, what they were told is compared with what happened:
 * lost: accepted, and not terminal or not successful;
 * doubled: a task whose effect stands twice in its session's state, or more effects than successes.
 
-usage: python tests/faults/kill_matrix.py [ROUNDS]
+usage: python tests/faults/kill_matrix.py [--profile standard] [--rounds N | --kills N [--seed N]]
+
+``--rounds`` kills each kind of process in turn, so many times; ``--kills`` chooses kinds and moments at random.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import http.client
 import itertools
 import json
 import os
+import random
 import signal
 import sys
 import tempfile
@@ -68,6 +72,7 @@ def talk(text: str, ctx: Context) -> int:
 MANIFEST = """
 fleet: {fleet}
 port_offset: {offset}
+profile: PROFILE
 llm: {model: smollm2-135m-instruct, memory: 512MB, start_peak: 400MB}
 agents:
   counter: {file: AGENT_FILE, port: 10480, pool: standard, memory: 96MB, instances: 3, keep: 20s}
@@ -76,6 +81,8 @@ policies:
 """
 SESSIONS = 4
 TARGETS = ("instance", "worker", "zygote", "broker", "gateway", "llm", "control", "sutazaid", "guard")
+#: Servers of the standard profile that work goes through.
+SERVERS = ("postgres", "rabbitmq")
 RECOVERY_S_MAX = 60.0
 
 
@@ -244,26 +251,53 @@ def _answers(fleet: LiveFleet) -> bool:
         connection.close()
 
 
-def kill_all(fleet: LiveFleet, load: Load, rounds: int) -> list[Row]:
-    """Kill each kind of process ``rounds`` times under load."""
+@dataclass(frozen=True)
+class Choice:
+    """What is killed, and when.
+
+    Attributes:
+        profile: of the fleet.
+        rounds: times that each kind is killed in turn.
+        kills: instead of rounds: so many, of kinds and at moments that the seed chooses.
+        seed: for that.
+    """
+
+    profile: str = "embedded"
+    rounds: int = 1
+    kills: int = 0
+    seed: int = 0
+
+    def targets(self) -> tuple[str, ...]:
+        """Kinds of process of the profile."""
+        return (*TARGETS, *SERVERS) if self.profile == "standard" else TARGETS
+
+    def kinds(self) -> list[tuple[str, float]]:
+        """Kinds in their order, each with the seconds of work after everything is ready again."""
+        if not self.kills:
+            return [(target, 1.0) for target in self.targets() * self.rounds]
+        chance = random.Random(self.seed)  # noqa: S311 repeatable, not secret
+        return [(chance.choice(self.targets()), chance.uniform(0.0, 0.7)) for _ in range(self.kills)]
+
+
+def kill_all(fleet: LiveFleet, load: Load, choice: Choice) -> list[Row]:
+    """Kill what was chosen, under load."""
     rows = []
-    for _ in range(rounds):
-        for target in TARGETS:
-            pid = 0
-            until = time.monotonic() + RECOVERY_S_MAX
-            while not pid and time.monotonic() < until:
-                with contextlib.suppress(SutazaiError), SupervisorClient(fleet.name) as supervisor:
-                    pid = victim(supervisor.status(), target, fleet)
-            if pid <= 1:
-                raise TimeoutError(f"there is no {target} to kill")
-            before = len(load.accepted)
-            begun = time.monotonic()
-            os.kill(pid, signal.SIGKILL)
-            wait_until_up(fleet, pid)
-            rows.append(Row(target, pid, time.monotonic() - begun, 0))
-            load.stop.wait(1.0)
-            rows[-1].accepted = len(load.accepted) - before
-            rows[-1].twins = twins(fleet)
+    for target, pause_s in choice.kinds():
+        pid = 0
+        until = time.monotonic() + RECOVERY_S_MAX
+        while not pid and time.monotonic() < until:
+            with contextlib.suppress(SutazaiError), SupervisorClient(fleet.name) as supervisor:
+                pid = victim(supervisor.status(), target, fleet)
+        if pid <= 1:
+            raise TimeoutError(f"there is no {target} to kill")
+        before = len(load.accepted)
+        begun = time.monotonic()
+        os.kill(pid, signal.SIGKILL)
+        wait_until_up(fleet, pid)
+        rows.append(Row(target, pid, time.monotonic() - begun, 0))
+        load.stop.wait(pause_s)
+        rows[-1].accepted = len(load.accepted) - before
+        rows[-1].twins = twins(fleet)
     return rows
 
 
@@ -285,20 +319,21 @@ def verdict(fleet: LiveFleet, load: Load) -> tuple[list[str], list[str]]:
     return lost, doubled
 
 
-def run(rounds: int = 1) -> tuple[list[Row], Load, list[str], list[str]]:
+def run(choice: Choice) -> tuple[list[Row], Load, list[str], list[str]]:
     """Bring a fleet up, kill, and judge."""
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         Path(folder).chmod(0o755)
         path = Path(folder, "counter.py")
         path.write_text(AGENT)
-        with LiveFleet(MANIFEST.replace("AGENT_FILE", str(path)), name=f"km{os.getpid()}") as fleet:
+        text = MANIFEST.replace("AGENT_FILE", str(path)).replace("PROFILE", choice.profile)
+        with LiveFleet(text, name=f"km{os.getpid()}") as fleet:
             before = {key: os.environ.get(key) for key in ("SUTAZAI_STATE_ROOT", "SUTAZAI_RUN_ROOT")}
             os.environ.update({key: fleet.env[key] for key in before})
             try:
                 load = Load(fleet)
                 load.start()
                 try:
-                    rows = kill_all(fleet, load, rounds)
+                    rows = kill_all(fleet, load, choice)
                 finally:
                     load.finish()
                 lost, doubled = verdict(fleet, load)
@@ -309,10 +344,13 @@ def run(rounds: int = 1) -> tuple[list[Row], Load, list[str], list[str]]:
 
 
 def show(rows: list[Row], load: Load, lost: list[str], doubled: list[str]) -> None:
-    """Print the matrix."""
-    print("\n| kill -9 of | all ready again after | tasks accepted meanwhile |\n| --- | --- | --- |")
-    for row in rows:
-        print(f"| {row.killed} | {row.recovered_s:.2f} s | {row.accepted} |{' '.join(row.twins)}")
+    """Print the matrix, a line for each kind of process."""
+    print("\n| kill -9 of | times | all ready again after | tasks accepted meanwhile |\n| --- | --- | --- | --- |")
+    for kind in dict.fromkeys(row.killed for row in rows):
+        mine = [row for row in rows if row.killed == kind]
+        longest = max(row.recovered_s for row in mine)
+        told = " ".join(twin for row in mine for twin in row.twins)
+        print(f"| {kind} | {len(mine)} | {longest:.2f} s at most | {sum(row.accepted for row in mine)} |{told}")
     refused = ", ".join(f"{count}× {code}" for code, count in load.refused.items()) or "nothing"
     print(
         f"\n{len(load.accepted)} tasks accepted, {len(lost)} lost, {len(doubled)} doubled; asked again after: {refused}"
@@ -323,7 +361,13 @@ def show(rows: list[Row], load: Load, lost: list[str], doubled: list[str]) -> No
 
 def main() -> int:
     """Run it from the command line."""
-    result = run(int(sys.argv[1]) if len(sys.argv) > 1 else 1)
+    parser = argparse.ArgumentParser(description="Kill processes of a real fleet under load.")
+    parser.add_argument("--profile", choices=["embedded", "standard"], default="embedded")
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--kills", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    result = run(Choice(given.profile, given.rounds, given.kills, given.seed))
     show(*result)
     return 1 if result[2] or result[3] else 0
 

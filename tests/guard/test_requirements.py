@@ -15,6 +15,7 @@ NOT_SHIPPED = ("testing",)
 #: Modules that only a fleet with these servers imports, and the group that it installs for them.
 OPTIONAL = {
     "store/postgres.py": "postgres",
+    "store/move.py": "postgres",
     "store/pipeline.py": "postgres",
     "bus/dispatch/rabbitmq.py": "rabbitmq",
 }

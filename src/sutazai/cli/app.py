@@ -17,6 +17,7 @@ from sutazai.cli import (
     down,
     import_,
     logs,
+    migrate,
     plan,
     restart,
     schema,
@@ -38,7 +39,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 #: The verbs in the order in which a newcomer meets them.
-VERBS = (plan, up, status, ask, task, logs, restart, smoke, demo, agent, import_, doctor, schema, service, down)
+VERBS = (
+    plan, up, status, ask, task, logs, restart, smoke, demo, agent, import_, doctor, schema, service, migrate, down,
+)  # fmt: skip
 for verb in VERBS:
     if isinstance(verb.run, typer.Typer):
         app.add_typer(verb.run, name=verb.__name__.rpartition(".")[2])

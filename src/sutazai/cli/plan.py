@@ -27,6 +27,9 @@ ManifestArgument = Annotated[Path, typer.Argument(help="The manifest.", show_def
 PortsOption = Annotated[
     Path | None, typer.Option("--ports", help="Also write the port registry (YAML) to this file; - prints it alone.")
 ]
+ProfileOption = Annotated[
+    str, typer.Option("--profile", help="embedded or standard, in place of what the manifest says.", show_default=False)
+]
 HostOption = Annotated[
     str | None, typer.Option("--host", help="Plan for another machine, like 12c,29.38GB, instead of this one.")
 ]
@@ -37,6 +40,7 @@ def run(
     *,
     host: HostOption = None,
     ports: PortsOption = None,
+    profile: ProfileOption = "",
     as_json: JsonOption = False,
 ) -> int:
     """Prove that the fleet fits: ports, memory at the start peak, CPU, start order. Starts nothing.
@@ -47,7 +51,7 @@ def run(
     from sutazai import spec
     from sutazai.plan.render import render
 
-    fleet = spec.load(manifest)
+    fleet = spec.load(manifest, profile=profile)
     try:
         given = planner.parse_host(host) if host else None
     except ValueError as error:

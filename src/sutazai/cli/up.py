@@ -6,6 +6,7 @@ Steps: read the manifest, fetch the model when it is missing, compile and prove 
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from sutazai.cli import fleets
 from sutazai.cli.down import JsonOption
 from sutazai.cli.exits import FAILED, NOT_UP, OK, REFUSED, CliError
 from sutazai.cli.output import console, note, print_json
-from sutazai.cli.plan import DEFAULT_MANIFEST, ManifestArgument
+from sutazai.cli.plan import DEFAULT_MANIFEST, ManifestArgument, ProfileOption
 from sutazai.client import SupervisorClient
 from sutazai.errors import UnavailableError
 from sutazai.ids import new_token
@@ -39,6 +40,7 @@ def run(
     replace: Annotated[
         bool, typer.Option("--replace", help="Let it take the place of a fleet of this name from another manifest.")
     ] = False,
+    profile: ProfileOption = "",
     as_json: JsonOption = False,
 ) -> int:
     """Bring the fleet up, or a running one to this manifest; doing it twice is fine.
@@ -49,11 +51,12 @@ def run(
     from sutazai import spec
 
     started = time.monotonic()
-    fleet = spec.load(manifest)
+    fleet = spec.load(manifest, profile=profile)
     paths = FleetPaths.of(fleet.fleet)
     if fleet.llm is not None and not fleet.llm.url:
         fetch_model(fleet.llm.model, as_json=as_json)
-    plan, code = compile_plan(manifest, paths, out=subprocess.DEVNULL if as_json else None)
+    _same_store(paths, fleet.profile, manifest)
+    plan, code = compile_plan(manifest, paths, out=subprocess.DEVNULL if as_json else None, profile=profile)
     if plan is None:
         return code
     _hand_over(paths, plan, "" if replace else fleet.path)
@@ -75,6 +78,31 @@ def run(
     return FAILED if failed else OK
 
 
+def _same_store(paths: FleetPaths, profile: str, manifest: Path) -> None:
+    """See that the fleet's tasks are where this profile looks for them: a change of it must not lose them.
+
+    Raises:
+        CliError: they are in the other one's store.
+    """
+    have = profile_of(paths)
+    if have and have != profile:
+        raise CliError(
+            f"the tasks of {paths.state.name} are in the store of the profile {have}, and this is {profile}; "
+            f"move them: sutazai down --fleet {paths.state.name}, then sutazai migrate {manifest} --to {profile}",
+            REFUSED,
+        )
+
+
+def profile_of(paths: FleetPaths) -> str:
+    """Tell which profile a fleet was last up with; empty when it never was."""
+    try:
+        processes = json.loads(paths.plan.read_text())["processes"]
+        argv: list[str] = next(process["argv"] for process in processes if process["name"] == "broker")
+    except (OSError, ValueError, KeyError, TypeError, StopIteration):
+        return ""
+    return "standard" if "postgres" in argv else "embedded"
+
+
 def fetch_model(model: str, *, as_json: bool) -> None:
     """Have the model file, fetched with a progress bar when it is missing.
 
@@ -87,13 +115,14 @@ def fetch_model(model: str, *, as_json: bool) -> None:
         raise CliError(f"the model {model} is missing; nothing was started", FAILED)
 
 
-def compile_plan(manifest: Path, paths: FleetPaths, *, out: int | None) -> tuple[Path | None, int]:
+def compile_plan(manifest: Path, paths: FleetPaths, *, out: int | None, profile: str = "") -> tuple[Path | None, int]:
     """Prove the manifest on this host, and write what comes out beside the running plan.
 
     Args:
         manifest: the file.
         paths: of the fleet.
         out: descriptor for the proof, or None for the standard output.
+        profile: in place of the manifest's.
 
     Returns:
         The file, or None when it does not fit or has mistakes, which were printed; and the exit code.
@@ -102,6 +131,7 @@ def compile_plan(manifest: Path, paths: FleetPaths, *, out: int | None) -> tuple
     _make_token(paths.token)
     plan = paths.state / "plan.next.json"
     command = [sys.executable, "-m", "sutazai.control.compile", str(manifest), "--out", str(plan)]
+    command += ["--profile", profile] if profile else []
     done = subprocess.run(command, check=False, stdout=out)
     return (plan, OK) if done.returncode == 0 else (None, done.returncode)
 

@@ -48,19 +48,22 @@ class Compiled:
     manifest: spec.Manifest
 
 
-def compile_manifest(path: Path, *, facts: planner.HostFacts | None = None, keep: bool = True) -> Compiled:
+def compile_manifest(
+    path: Path, *, facts: planner.HostFacts | None = None, keep: bool = True, profile: str = ""
+) -> Compiled:
     """Compile a manifest for this host.
 
     Args:
         path: of the manifest.
         facts: of another host; without them this one is looked at.
         keep: whether descriptions of agents are kept in the fleet's state folder.
+        profile: in place of the manifest's.
 
     Raises:
         ConfigErrors: mistakes in the manifest, in agents' code, or programs that are missing here.
         HostError: the fleet's folders cannot be used.
     """
-    manifest = spec.load(path)
+    manifest = spec.load(path, profile=profile)
     paths = FleetPaths.of(manifest.fleet)
     plan = planner.make(manifest, facts or host_facts.gather(manifest.fleet))
     mistakes = _model_mistakes(manifest)
@@ -147,13 +150,14 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="sutazai.control.compile", description="Compile a manifest to a plan file.")
     parser.add_argument("manifest", type=Path)
     parser.add_argument("--out", type=Path, help="where to write the plan file")
+    parser.add_argument("--profile", default="", help="in place of the manifest's")
     parser.add_argument("--json", action="store_true", help="print the plan or the mistakes as JSON")
     parser.add_argument("--check-only", action="store_true", help="write nothing")
     options = parser.parse_args(argv)
     if options.out is None and not options.check_only:
         parser.error("--out or --check-only is needed")
     try:
-        compiled = compile_manifest(options.manifest, keep=not options.check_only)
+        compiled = compile_manifest(options.manifest, keep=not options.check_only, profile=options.profile)
         if not options.check_only:
             write(compiled, options.out)
     except ConfigErrors as group:

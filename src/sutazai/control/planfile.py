@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import sutazai
+from sutazai.control.servers import missing
 from sutazai.errors import ConfigError
 from sutazai.host.languages import LANGUAGES, unreadable
 from sutazai.limits import HOSTING_UIDS_MAX, INSTANCE_UIDS_MAX, LOG_BYTES_MAX_DEFAULT
@@ -81,7 +82,7 @@ def build(sources: Sources) -> tuple[PlanFile, list[ConfigError]]:
         The plan, and what this host lacks for it (programs, users), each with its place in the manifest.
     """
     manifest, plan = sources.manifest, sources.plan
-    mistakes: list[ConfigError] = []
+    mistakes = missing(manifest, service_state_dir(sources.paths, "postgres") / "data")
     processes = []
     for row in plan.processes:
         if row.planned:
@@ -216,7 +217,7 @@ def _platform(row: planner.ProcessRow, sources: Sources) -> Process:
     return Process(
         name=row.name,
         kind=row.kind,  # type: ignore[arg-type]  # sutazaid itself, the only other kind, is not in the plan file
-        argv=[sys.executable, "-m", MODULES[row.name]],
+        argv=[sys.executable, "-m", MODULES[row.name], *_options(row.name, sources)],
         pool=row.pool,
         stage=row.stage,
         env=_environment(row.name, sources),
@@ -229,6 +230,13 @@ def _platform(row: planner.ProcessRow, sources: Sources) -> Process:
         oom_score_adj=own.oom_score_adj if own else platform.LLM_OOM_SCORE_ADJ,
         protected=not is_llm,
     )
+
+
+def _options(name: str, sources: Sources) -> list[str]:
+    """Say which servers our own processes work with."""
+    if name == "broker" and sources.manifest.profile == "standard":
+        return ["--store", "postgres", "--dispatch", "rabbitmq"]
+    return []
 
 
 def _listen(name: str, sources: Sources) -> list[Listen]:

@@ -52,7 +52,7 @@ def make(manifest: Manifest, facts: HostFacts) -> Plan:
     offset = manifest.port_offset
     processes = _order(
         [
-            *_platform_rows(offset),
+            *_platform_rows(manifest),
             *_llm_rows(manifest, cores, quota),
             *(_worker_row(name, port + offset, family) for name, port, family in workers if not _hosts(family)),
             *(_hosting_row(name, port + offset, family) for name, port, family in workers if _hosts(family)),
@@ -103,7 +103,9 @@ def _llm_row(llm: Llm, threads: int, quota: float) -> LlmRow:
     )
 
 
-def _platform_rows(offset: int) -> list[ProcessRow]:
+def _platform_rows(manifest: Manifest) -> list[ProcessRow]:
+    offset = manifest.port_offset
+    servers = tuple(name for name, service in manifest.services.items() if service.stage == "store")
     rows = [
         ProcessRow("sutazaid", "supervisor", PLATFORM_POOL, "", SUPERVISOR_BYTES, SUPERVISOR_PEAK_BYTES),
     ]
@@ -118,6 +120,7 @@ def _platform_rows(offset: int) -> list[ProcessRow]:
             cpu_weight=process.cpu_weight,
             pids_max=process.pids_max,
             ports=tuple(number + offset for number in process.ports.values()),
+            after=servers if process.name == "broker" else (),
         )
         for process in PROCESSES
     ]
@@ -244,7 +247,7 @@ def _service_rows(manifest: Manifest, cores: cpu.CpuPlan, sizes: budget.Sizes) -
             name=name,
             kind="service",
             pool=service.pool,
-            stage="services",
+            stage=service.stage,
             memory_bytes=here(service, service.memory_bytes),
             envelope_bytes=here(service, service.start_peak_bytes),
             cpu_quota_cores=service.cpu.quota_cores,

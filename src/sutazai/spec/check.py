@@ -12,6 +12,7 @@ from sutazai.spec.graph import find_cycle
 from sutazai.spec.model import HOME_RUNTIME, HOSTING_POOL, PLATFORM_POOL, POOL_NAMES, Agent, Manifest, Provided, Service
 from sutazai.spec.section import one_of
 from sutazai.spec.service import PLACEHOLDER
+from sutazai.spec.standard import names_of
 from sutazai.units import format_bytes
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def _pools(manifest: Manifest, mistakes: Mistakes) -> None:
 
 def _limits(manifest: Manifest, mistakes: Mistakes) -> None:
     for name, service in manifest.services.items():
-        if service.pool == PLATFORM_POOL and service.planned:
+        if service.pool == PLATFORM_POOL and (service.planned or name in names_of(manifest.profile)):
             continue
         if service.pool not in SERVICE_POOLS:
             mistakes.add(f"{name}: unknown pool {service.pool!r}", service.place, one_of(service.pool, SERVICE_POOLS))

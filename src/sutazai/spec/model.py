@@ -201,6 +201,7 @@ class Service:
         planned: whether it is only planned for: counted in the proof, never started.
         on_demand: whether it would start only when asked for; only planned ones can, in this version.
         description: one line for people.
+        stage: of boot: ``services``, or ``store`` for what the broker needs before it starts.
     """
 
     name: str
@@ -224,6 +225,7 @@ class Service:
     planned: bool = False
     on_demand: bool = False
     description: str = ""
+    stage: Literal["services", "store"] = "services"
 
 
 @dataclass(frozen=True, slots=True)
@@ -429,7 +431,7 @@ class Manifest:
         path: of the file, absolute.
         digest: SHA-256 of the file and of the agents' own manifests.
         port_offset: added to every port.
-        profile: ``embedded``.
+        profile: ``embedded`` (all in our own processes) or ``standard`` (tasks in PostgreSQL, dispatch by RabbitMQ).
         host: what the fleet may take.
         pools: by name, all of ``POOL_NAMES``.
         platform_bytes: size of the ``platform`` sub-pool; ``None`` means: what its processes need.

@@ -31,11 +31,14 @@ PLACEHOLDERS = ("python", "port", "port_of", "state", "fleet", "folder")
 PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([a-z_]+)(?:\.([a-z0-9-]+))?(?:\.([a-z0-9-]+))?\}", re.ASCII)
 
 
-def read_services(root: Section, folder: Path) -> tuple[dict[str, Service], dict[str, Provided]]:
+def read_services(
+    root: Section, folder: Path, standard: frozenset[str] = frozenset()
+) -> tuple[dict[str, Service], dict[str, Provided]]:
     """Read ``services``.
 
     Args:
         folder: of the manifest; ``cwd`` is relative to it.
+        standard: services that the profile brings with it: they need no command here.
 
     Returns:
         Services with a process of their own, and those that our own processes are.
@@ -46,7 +49,7 @@ def read_services(root: Section, folder: Path) -> tuple[dict[str, Service], dict
         if section.has("by"):
             provided[name.text] = _provided(name, section)
         else:
-            services[name.text] = _service(name, section, folder)
+            services[name.text] = _service(name, section, folder, is_ours=name.text in standard)
     return services, provided
 
 
@@ -72,10 +75,10 @@ def read_share(section: Section) -> Share:
     )
 
 
-def _service(name: Scalar, section: Section, folder: Path) -> Service:
+def _service(name: Scalar, section: Section, folder: Path, *, is_ours: bool) -> Service:
     planned = is_planned(section)
     ports = _ports(section)
-    argv = _argv(section, required=not planned)
+    argv = _argv(section, required=not planned and not is_ours)
     env = section.strings("env")
     for where, texts in (("command", argv), ("env", tuple(env.values()))):
         _check_placeholders(section, where, texts, ports)

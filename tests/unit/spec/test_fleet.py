@@ -107,12 +107,6 @@ def test_unknown_key_inside_names_its_section(wrong: Wrong) -> None:
     assert mistake.hint == "did you mean memory?"
 
 
-def test_standard_profile_is_not_there_yet(wrong: Wrong) -> None:
-    """The other profile is refused clearly, not run as something else."""
-    mistake = the(wrong("fleet: a\nprofile: standard\n"), "standard is not in this version")
-    assert "embedded" in mistake.hint
-
-
 def test_unknown_profile(wrong: Wrong) -> None:
     """A misspelt profile is one."""
     assert the(wrong("fleet: a\nprofile: embeded\n"), "unknown").hint == "did you mean embedded?"
@@ -316,7 +310,7 @@ def test_policies(load: Load, wrong: Wrong) -> None:
 def test_all_mistakes_at_once(wrong: Wrong) -> None:
     """One run shows everything that is wrong in different parts."""
     found = wrong(
-        "fleet: X\nprofile: standard\nhost: {memory: 4}\nmemory_pools: {critical: {size: 8}}\n"
+        "fleet: X\nprofile: standart\nhost: {memory: 4}\nmemory_pools: {critical: {size: 8}}\n"
         "port_ranges: {agents: x}\nruntime_pools: {rust: {}}\nservices:\n  a: {}\nagents: {b: {}}\nllm: {cpu: 1}\n"
         "policies: {keep: {critical: 5}}\nzz: 1\n"
     )
