@@ -147,14 +147,15 @@ class QueueFullError(RefusedError):
 
     Attributes:
         retry_after_s: when to try again, seconds, at least 1.
+        agent: whose queue it is; empty for that of all.
     """
 
     code = "queue-full"
     retryable = True
 
-    def __init__(self, detail: str, retry_after_s: int = 1) -> None:
+    def __init__(self, detail: str, retry_after_s: int = 1, agent: str = "") -> None:
         """Keep the reason and the waiting time."""
-        self.retry_after_s = max(1, retry_after_s)
+        self.retry_after_s, self.agent = max(1, retry_after_s), agent
         super().__init__(detail)
 
 

@@ -40,6 +40,7 @@ STATE_BYTES_MAX = 1 * MIB
 EMITS_PER_TURN_MAX = 1_000
 TASK_DEPTH_MAX = 16
 QUEUE_TASKS_MAX = 100_000
+QUEUE_BYTES_MAX = 512 * MIB  # of the inputs of all open tasks
 ATTEMPTS_MAX_DEFAULT = 4
 INFRA_LOSSES_MAX_DEFAULT = 20
 DEADLINE_MS_DEFAULT = 600_000
@@ -132,6 +133,7 @@ def _check() -> None:
         "a lease outlives three missed heartbeats": HEARTBEAT_MS * 3 < LEASE_MS,
         "an act is answered before its turn's silence counts": ACT_MS_MAX < ACT_WAIT_MS < LEASE_MS - HEARTBEAT_MS,
         "a reattaching instance is waited for less than a lease": REATTACH_GRACE_MS < LEASE_MS,
+        "a queue in bytes holds many of the largest inputs": QUEUE_BYTES_MAX >= 100 * TASK_INPUT_BYTES_MAX,
         "a body fits a task": BODY_BYTES_MAX <= TASK_INPUT_BYTES_MAX,
         "a result fits a frame": TASK_RESULT_BYTES_MAX < FRAME_BYTES_MAX,
         "a turn's input, carry, results and state fit a frame": RESULTS_BYTES_MAX

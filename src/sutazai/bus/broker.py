@@ -418,6 +418,11 @@ class Broker:
             return held
         return self.demand.why(task["agent"])
 
+    def retry_after_s(self, agent: str = "") -> int:
+        """When a refused caller should come back, by how fast tasks end: those of an agent, or all."""
+        counts = self.store.counts
+        return self.meters.retry_after_s(counts.of(agent).open if agent else counts.open, agent)
+
     def statistics(self) -> Statistics:
         """One picture of the broker."""
         from dataclasses import asdict
@@ -435,6 +440,7 @@ class Broker:
             instances=instances,
             connections=len(self.sessions),
             open_tasks=self.store.counts.open,
+            open_bytes=self.store.counts.bytes,
             dispatch=self.dispatcher.driver.facts(),
             supervised=self.leases.supervised,
             draining=self.dispatcher.stopped,

@@ -47,6 +47,7 @@ def new_task(broker: Broker, spec: messages.TaskSpec, *, priority: int = PRIORIT
         idempotency_key=spec.idempotency_key,
         key_window_ms=spec.idempotency_window_ms or 0,
         named=spec.id is not None,
+        queue=broker.directory.queue(spec.agent),
         label=spec.label,
     )
 
@@ -97,7 +98,7 @@ class ClientDesk:
         def done(result: Outcome | RefusedError) -> None:
             if isinstance(result, RefusedError):
                 if isinstance(result, QueueFullError):
-                    result.retry_after_s = broker.meters.retry_after_s(broker.store.counts.open)
+                    result.retry_after_s = broker.retry_after_s(result.agent)
                 broker.meters.totals.refused += 1
                 session.reply(request.id, error_message(result))
                 return

@@ -61,7 +61,9 @@ class DeadDesk:
             except RefusedError as error:
                 answer.give(place, {"error": _error(error)})
                 return
-            operation = Replay(task, answer.by, broker.directory.deadline_ms(letter["agent"]))
+            operation = Replay(
+                task, answer.by, broker.directory.deadline_ms(letter["agent"]), broker.directory.queue(letter["agent"])
+            )
             broker.journal.enqueue(operation, done)
 
         def done(result: Outcome | RefusedError) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sutazai.errors import NotFoundError
 from sutazai.limits import ATTEMPTS_MAX_DEFAULT, DEADLINE_MS_DEFAULT
 from sutazai.outside import OUTSIDE, WAIT_MS_DEFAULT
-from sutazai.store.times import RETRY_DEFAULT, Rate, Retry
+from sutazai.store.times import RETRY_DEFAULT, Bound, Rate, Retry
 
 if TYPE_CHECKING:
     import random
@@ -65,6 +65,11 @@ class Directory:
         """How many turns of an agent may start in a time; None for no limit."""
         facts = self.agents.get(agent) if self.agents is not None else None
         return Rate(**facts.rate) if facts is not None and facts.rate else None
+
+    def queue(self, agent: str) -> Bound | None:
+        """How much may wait for an agent; None for no bound of its own."""
+        facts = self.agents.get(agent) if self.agents is not None else None
+        return Bound(**facts.queue) if facts is not None and facts.queue else None
 
     def retry(self, agent: str) -> Retry:
         """Pauses between an agent's attempts."""

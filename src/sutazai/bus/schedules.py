@@ -103,6 +103,7 @@ class Scheduler:
             input=messages.to_json(schedule.get("input")), priority=schedule.get("priority", PRIORITY_DEFAULT),
             deadline_ms=schedule.get("deadline_ms") or directory.deadline_ms(agent),
             attempts_max=directory.attempts_max(agent), schedule=key[1],
+            queue=directory.queue(agent),
         )  # fmt: skip
 
     def _decide(self, key: Key, at_ms: int, task: NewTask | None) -> None:

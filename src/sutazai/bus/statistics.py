@@ -9,6 +9,7 @@ from typing import Any
 _STEPS_PER_DOUBLING = 4
 _BUCKETS = 30 * _STEPS_PER_DOUBLING  # from 1 microsecond to about 18 minutes
 _FIRST_MS = 0.001
+_RATE_LEAST = 1.0
 
 
 class Histogram:
@@ -82,6 +83,7 @@ class Statistics:
         instances: connected, by agent.
         connections: all of them.
         open_tasks: not terminal.
+        open_bytes: of their inputs.
         dispatch: the driver that says where to look: its state, why, and counters.
         supervised: whether ``sutazaid`` is connected.
         draining: nothing is leased any more.
@@ -98,6 +100,7 @@ class Statistics:
     instances: dict[str, int]
     connections: int
     open_tasks: int
+    open_bytes: int
     dispatch: dict[str, Any]
     supervised: bool
     draining: bool
@@ -120,12 +123,15 @@ class Meters:
         self._rate_count = 0
         self._rate_ms = 0
         self.ends_per_s = 0.0
+        self._agent_ends: dict[str, int] = {}
+        self._agent_ends_per_s: dict[str, float] = {}
 
     def ended(self, kind: str, agent: str) -> None:
         """A task of an agent became terminal."""
         setattr(self.totals, kind, getattr(self.totals, kind) + 1)
         own = self.outcomes.setdefault(agent, {})
         own[kind] = own.get(kind, 0) + 1
+        self._agent_ends[agent] = self._agent_ends.get(agent, 0) + 1
 
     def tick(self, now_ms: int) -> None:
         """Follow how many tasks end in a second."""
@@ -133,10 +139,24 @@ class Meters:
         count = totals.succeeded + totals.failed + totals.dead + totals.cancelled + totals.expired
         passed = now_ms - self._rate_ms
         if passed >= 1_000:  # noqa: PLR2004 a second
-            rate = (count - self._rate_count) * 1_000 / passed
-            self.ends_per_s = rate if self._rate_ms == 0 else 0.7 * self.ends_per_s + 0.3 * rate
+            first = self._rate_ms == 0
+            self.ends_per_s = _followed(self.ends_per_s, (count - self._rate_count) * 1_000 / passed, first=first)
+            for agent in {*self._agent_ends, *self._agent_ends_per_s}:
+                rate = self._agent_ends.get(agent, 0) * 1_000 / passed
+                self._agent_ends_per_s[agent] = _followed(self._agent_ends_per_s.get(agent, 0.0), rate, first=first)
+            self._agent_ends.clear()
             self._rate_count, self._rate_ms = count, now_ms
 
-    def retry_after_s(self, open_tasks: int) -> int:
-        """When a refused caller should come back: when about a twentieth of the queue is done, 1 to 60 seconds."""
-        return max(1, min(60, math.ceil(open_tasks / 20 / max(1.0, self.ends_per_s))))
+    def retry_after_s(self, open_tasks: int, agent: str = "") -> int:
+        """When a refused caller should come back: when about a twentieth of the queue is done, 1 to 60 seconds.
+
+        Args:
+            open_tasks: in the queue that is full.
+            agent: whose queue it is; without one that of all.
+        """
+        rate = self._agent_ends_per_s.get(agent, 0.0) if agent else self.ends_per_s
+        return max(1, min(60, math.ceil(open_tasks / 20 / max(_RATE_LEAST, rate))))
+
+
+def _followed(before: float, now: float, *, first: bool) -> float:
+    return now if first else 0.7 * before + 0.3 * now

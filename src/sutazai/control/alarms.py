@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from sutazai.limits import QUEUE_TASKS_MAX
+from sutazai.limits import QUEUE_BYTES_MAX, QUEUE_TASKS_MAX, TASK_INPUT_BYTES_MAX
 from sutazai.telemetry.conditions import Condition, ConditionSet
 from sutazai.telemetry.kinds import KINDS
 
@@ -106,10 +106,14 @@ class Board:
             else:
                 self._own.clear(name, "broker")
         open_tasks = int(stats.get("open_tasks") or 0)
+        open_bytes = int(stats.get("open_bytes") or 0)
         if open_tasks >= QUEUE_TASKS_MAX:
             text = f"{open_tasks} tasks are open, the bound is {QUEUE_TASKS_MAX}: new ones are answered 429"
             self._own.raise_("QueueFull", "broker", text, at_wall_ms)
-        elif open_tasks < QUEUE_TASKS_MAX * QUEUE_FINE:
+        elif open_bytes >= QUEUE_BYTES_MAX - TASK_INPUT_BYTES_MAX:
+            text = f"open tasks hold {open_bytes} bytes, the bound is {QUEUE_BYTES_MAX}: new ones are answered 429"
+            self._own.raise_("QueueFull", "broker", text, at_wall_ms)
+        elif open_tasks < QUEUE_TASKS_MAX * QUEUE_FINE and open_bytes < QUEUE_BYTES_MAX * QUEUE_FINE:
             self._own.clear("QueueFull", "broker")
 
     def _dispatch(self, dispatch: dict[str, Any], at_wall_ms: int, *, settled: bool) -> None:

@@ -276,6 +276,19 @@ class Retry:
 
 
 @dataclass(frozen=True, slots=True)
+class Queue:
+    """How much may wait for an agent.
+
+    Attributes:
+        tasks_max: open tasks; 0 for no bound of its own.
+        bytes_max: of their inputs; 0 for no bound of its own.
+    """
+
+    tasks_max: int = 0
+    bytes_max: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Schedule:
     """Times at which an agent is given a task.
 
@@ -329,6 +342,7 @@ class Agent:
         rate: how many of its turns may start in a time.
         retry: pauses between attempts.
         schedules: times at which it is given a task.
+        queue: how much may wait for it.
         place: of its name in the fleet's manifest.
         http: the server behind it, for one that is no Python module.
         runtime: ``py``, ``node`` or ``go``.
@@ -356,6 +370,7 @@ class Agent:
     rate: Rate = Rate()
     retry: Retry = Retry()
     schedules: tuple[Schedule, ...] = ()
+    queue: Queue = Queue()
     place: Place = NOWHERE
     http: HttpAgent | None = None
     runtime: str = "py"

@@ -1,6 +1,6 @@
 """Why it exists: how fast an agent's tasks may start and how a failed one is tried again is the manifest's word.
 
-Reads ``rate``, ``burst`` and ``retry`` of an agent; the store holds the rate, whoever claims.
+Reads ``rate``, ``burst``, ``retry`` and ``queue`` of an agent; the store holds the rate, whoever claims.
 """
 
 from __future__ import annotations
@@ -9,9 +9,17 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from sutazai.limits import RATE_BURST_MAX, RATE_INTERVAL_US_LEAST, RETRY_CAP_MS_MAX, RETRY_FACTOR_MAX
-from sutazai.spec.model import Rate, Retry
+from sutazai.limits import (
+    QUEUE_BYTES_MAX,
+    QUEUE_TASKS_MAX,
+    RATE_BURST_MAX,
+    RATE_INTERVAL_US_LEAST,
+    RETRY_CAP_MS_MAX,
+    RETRY_FACTOR_MAX,
+)
+from sutazai.spec.model import Queue, Rate, Retry
 from sutazai.spec.quantities import RATE
+from sutazai.units import format_bytes
 
 if TYPE_CHECKING:
     from sutazai.spec.section import Section
@@ -30,6 +38,19 @@ def read_rate(section: Section, base: Rate) -> Rate:
     if section.has("burst") and not section.has("rate") and not base.interval_us:
         section.add("burst", "there is no rate", f"write rate: {RATE.example} beside it, or leave burst out")
     return Rate(interval_us, burst)
+
+
+def read_queue(section: Section, base: Queue) -> Queue:
+    """Read how much may wait for an agent."""
+    inner = section.section("queue")
+    if inner is None:
+        return base
+    queue = Queue(inner.count("tasks", base.tasks_max, most=QUEUE_TASKS_MAX), inner.size("bytes", base.bytes_max))
+    inner.finish()
+    if queue.bytes_max > QUEUE_BYTES_MAX:
+        most = format_bytes(QUEUE_BYTES_MAX)
+        inner.add("bytes", f"is more than {most}, the bound of all agents together", f"write at most {most}")
+    return queue
 
 
 def read_attempts(section: Section, default: int) -> int:

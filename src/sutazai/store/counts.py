@@ -20,6 +20,7 @@ class AgentCounts:
         waiting: for their children.
         dead: dead letters that nobody has replayed or discarded.
         ready: of the queued, those that may be claimed now.
+        bytes: of the inputs of those that are not terminal.
     """
 
     queued: int = 0
@@ -27,6 +28,12 @@ class AgentCounts:
     waiting: int = 0
     dead: int = 0
     ready: int = 0
+    bytes: int = 0
+
+    @property
+    def open(self) -> int:
+        """Those that are not terminal."""
+        return self.queued + self.leased + self.waiting
 
 
 class Counts:
@@ -34,9 +41,9 @@ class Counts:
 
     def __init__(self) -> None:
         self.agents: dict[str, AgentCounts] = {}
-        self.open = 0
+        self.open = self.bytes = 0
         self._seq = 0
-        self._log: list[tuple[str, int, int]] = []
+        self._log: list[tuple[str, int, int, int]] = []
 
     def of(self, agent: str) -> AgentCounts:
         """Numbers of an agent; zeros when it has no task."""
@@ -45,14 +52,24 @@ class Counts:
             found = self.agents[agent] = AgentCounts()
         return found
 
-    def move(self, agent: str, status: int, change: int, ready: int = 0) -> None:
-        """Count tasks into a status (``change`` +1) or out of it (-1); ``ready`` changes the claimable ones."""
-        self._log.append((agent, status * 4 + (change + 1), ready))
-        self._apply(agent, status, change, ready)
+    def move(self, agent: str, status: int, change: int, ready: int = 0, size: int = 0) -> None:
+        """Count tasks into a status (``change`` +1) or out of it (-1).
 
-    def _apply(self, agent: str, status: int, change: int, ready: int) -> None:
+        Args:
+            agent: whose.
+            status: which.
+            change: how many.
+            ready: change of the claimable ones.
+            size: change of the bytes of open inputs.
+        """
+        self._log.append((agent, status * 4 + (change + 1), ready, size))
+        self._apply(agent, status, change, ready, size)
+
+    def _apply(self, agent: str, status: int, change: int, ready: int, size: int) -> None:
         entry = self.of(agent)
         entry.ready += ready
+        entry.bytes += size
+        self.bytes += size
         if status == QUEUED:
             entry.queued += change
         elif status == LEASED:
@@ -72,9 +89,9 @@ class Counts:
 
     def undo(self) -> None:
         """The operation was refused: take its changes back."""
-        for agent, packed, ready in reversed(self._log):
+        for agent, packed, ready, size in reversed(self._log):
             status, change = divmod(packed, 4)
-            self._apply(agent, status, -(change - 1), -ready)
+            self._apply(agent, status, -(change - 1), -ready, -size)
         self._log.clear()
 
     def take_seq(self) -> int:
@@ -85,11 +102,11 @@ class Counts:
         self._seq += 1
         return self._seq
 
-    def load(self, rows: list[tuple[str, int, int, int]], seq_newest: int) -> None:
-        """Start from what the store holds: agent, status, number, of them ready; and the newest task's place."""
+    def load(self, rows: list[tuple[str, int, int, int, int]], seq_newest: int) -> None:
+        """Start from what the store holds: agent, status, number, of them ready, bytes; and the newest task's place."""
         fresh = Counts()
-        for agent, status, number, ready in rows:
-            fresh._apply(agent, status, number, ready)
+        for agent, status, number, ready, size in rows:
+            fresh._apply(agent, status, number, ready, size)
         self._log.clear()
         # Another thread may be reading: it sees the old numbers or the new ones.
-        self.agents, self.open, self._seq = fresh.agents, fresh.open, seq_newest
+        self.agents, self.open, self.bytes, self._seq = fresh.agents, fresh.open, fresh.bytes, seq_newest

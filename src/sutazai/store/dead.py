@@ -69,13 +69,13 @@ def replay(txn: Txn, operation: Replay) -> Accepted:
         if older is None:
             raise NotFoundError(f"{letter.id} was replayed as {name}, which is long over and was forgotten")
         return Accepted(name, STATUS_NAMES[older[4]], duplicate=True)
-    check_room(txn, 1)
     had_ms = letter.deadline_ms - (letter.order_key - letter.priority * PRIORITY_AGING_MS)
     task = NewTask(
         id=name, agent=letter.agent, skill=letter.skill, input=txn.payload(letter.seq, INPUT) or "null",
         priority=letter.priority, deadline_ms=min(DELAY_MS_MAX, max(had_ms, operation.deadline_ms)),
-        attempts_max=letter.attempts_max, session=letter.session, replay_of=letter.id,
+        attempts_max=letter.attempts_max, session=letter.session, replay_of=letter.id, queue=operation.queue,
     )  # fmt: skip
+    check_room(txn, (task,))
     insert(txn, task, parent=None)
     _handle(txn, letter, REPLAYED, operation.by, name)
     return Accepted(name, STATUS_NAMES[QUEUED], duplicate=False)

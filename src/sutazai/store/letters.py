@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sutazai.store.times import Bound
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,11 +17,13 @@ class Replay:
         task: the dead letter.
         by: who asks, for the evidence.
         deadline_ms: the new task has at least so long; more when the old one had more.
+        queue: bound of the agent's queue.
     """
 
     task: str
     by: str
     deadline_ms: int
+    queue: Bound | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from sutazai.limits import STATES_PURGED_AT_ONCE, STORE_BYTES_KEPT_MAX
 from sutazai.store.letters import DeadLetters, Discard, Replay
-from sutazai.store.times import RETRY_DEFAULT, Claimable, Occur, Rate, Retry, Schedules
+from sutazai.store.times import RETRY_DEFAULT, Bound, Claimable, Occur, Rate, Retry, Schedules
 
 QUEUED, LEASED, WAITING, SUCCEEDED, FAILED, DEAD, CANCELLED, EXPIRED = range(8)
 #: Names of the states on the wire, by their number in the store.
@@ -46,6 +46,7 @@ class NewTask:
         key_window_ms: for so long the key names this task; 0 for as long as the task is kept.
         replay_of: identifier of the dead letter that it does again.
         schedule: of its agent that it was made by.
+        queue: bound of its agent's queue, which what turns emit may pass.
     """
 
     id: str
@@ -63,6 +64,7 @@ class NewTask:
     key_window_ms: int = 0
     replay_of: str | None = None
     schedule: str | None = None
+    queue: Bound | None = None
 
 
 @dataclass(frozen=True, slots=True)

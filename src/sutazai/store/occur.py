@@ -40,7 +40,7 @@ def occur(txn: Txn, operation: Occur) -> Accepted | None:
         return None
     older = txn.execute(_SAME_ID, (task.id,)).fetchone()
     if older is None:
-        check_room(txn, 1)
+        check_room(txn, (task,))
         insert(txn, task, parent=None)
     txn.execute(_PUT, values | {"last_wall_ms": at_wall_ms, "last_task": task.id})
     status = QUEUED if older is None else older[4]

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sutazai.errors import InvalidInputError, QueueFullError
-from sutazai.limits import PRIORITY_AGING_MS, QUEUE_TASKS_MAX
+from sutazai.limits import PRIORITY_AGING_MS, QUEUE_BYTES_MAX, QUEUE_TASKS_MAX
 from sutazai.store.model import QUEUED, STATUS_NAMES, Accepted, NewTask, Submit
 from sutazai.store.queries import sql
+from sutazai.store.times import Bound
 from sutazai.store.txn import INPUT, Row, Txn
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _INSERT = sql("task_insert")
 _SAME_ID = sql("task_same_id")
@@ -19,6 +23,7 @@ _KEY_RELEASE = sql("key_release")
 
 #: Accepted work must be able to finish, so what turns emit may fill the queue beyond the bound of callers.
 EMITTED_TASKS_MAX = 2 * QUEUE_TASKS_MAX
+EMITTED_BYTES_MAX = 2 * QUEUE_BYTES_MAX
 
 
 def submit(txn: Txn, operation: Submit) -> list[Accepted]:
@@ -28,18 +33,43 @@ def submit(txn: Txn, operation: Submit) -> list[Accepted]:
         QueueFullError: the store holds as many open tasks as it may.
         InvalidInputError: an identifier or key was used for another task.
     """
-    check_room(txn, len(operation.tasks))
+    check_room(txn, operation.tasks)
     return [_submit_one(txn, task) for task in operation.tasks]
 
 
-def check_room(txn: Txn, more: int) -> None:
-    """See that callers may give so many more tasks.
+def check_room(txn: Txn, tasks: Sequence[NewTask]) -> None:
+    """See that callers may give these tasks too: the queue of all is bounded, and that of an agent may be.
 
     Raises:
-        QueueFullError: the store holds as many open tasks as it may.
+        QueueFullError: a bound in tasks or in bytes would be passed.
     """
-    if txn.counts.open + more > QUEUE_TASKS_MAX:
-        raise QueueFullError(f"{txn.counts.open} tasks are open, the bound is {QUEUE_TASKS_MAX}", 5)
+    counts = txn.counts
+    _check_all(txn, tasks, QUEUE_TASKS_MAX, QUEUE_BYTES_MAX)
+    bounded = [task for task in tasks if task.queue is not None]
+    for agent in {task.agent for task in bounded}:
+        own = [task for task in bounded if task.agent == agent]
+        bound, entry = own[0].queue or Bound(), counts.of(agent)
+        if bound.tasks_max and entry.open + len(own) > bound.tasks_max:
+            detail = f"{entry.open} tasks of {agent} are open, its bound is {bound.tasks_max}"
+            raise QueueFullError(detail, 5, agent)
+        more_bytes = sum(map(size_of, own))
+        if bound.bytes_max and entry.bytes + more_bytes > bound.bytes_max:
+            held = f"the open tasks of {agent} hold {entry.bytes} bytes of input"
+            raise QueueFullError(f"{held}, {more_bytes} more pass its bound of {bound.bytes_max}", 5, agent)
+
+
+def _check_all(txn: Txn, tasks: Sequence[NewTask], tasks_max: int, bytes_max: int) -> None:
+    counts, more_bytes = txn.counts, sum(map(size_of, tasks))
+    if counts.open + len(tasks) > tasks_max:
+        raise QueueFullError(f"{counts.open} tasks are open, the bound is {tasks_max}", 5)
+    if counts.bytes + more_bytes > bytes_max:
+        held = f"the open tasks hold {counts.bytes} bytes of input"
+        raise QueueFullError(f"{held}, {more_bytes} more pass the bound of {bytes_max}", 5)
+
+
+def size_of(task: NewTask) -> int:
+    """Bytes of a task's input."""
+    return len(task.input) if task.input.isascii() else len(task.input.encode())
 
 
 def _submit_one(txn: Txn, task: NewTask) -> Accepted:
@@ -83,7 +113,7 @@ def insert(txn: Txn, task: NewTask, parent: Row | None) -> None:
         key_until_ms = txn.now_ms + task.key_window_ms if task.key_window_ms else 0
     due_ms = txn.now_ms + task.delay_ms if task.delay_ms > 0 else 0
     deadline_ms = txn.now_ms + task.delay_ms + task.deadline_ms
-    seq = txn.counts.take_seq()
+    seq, size = txn.counts.take_seq(), size_of(task)
     txn.execute(
         _INSERT,
         {
@@ -93,11 +123,11 @@ def insert(txn: Txn, task: NewTask, parent: Row | None) -> None:
             "parent": parent.seq if parent else None, "depth": parent.depth + 1 if parent else 0,
             "attempts_max": task.attempts_max, "idempotency_key": task.idempotency_key,
             "label": task.label,
-            "key_until_ms": key_until_ms, "replay_of": task.replay_of,
+            "key_until_ms": key_until_ms, "replay_of": task.replay_of, "input_bytes": size,
         },
     )  # fmt: skip
     txn.put_payload(seq, INPUT, task.input)
-    txn.counts.move(task.agent, QUEUED, 1, int(not held and due_ms == 0))
+    txn.counts.move(task.agent, QUEUED, 1, int(not held and due_ms == 0), size)
     txn.event((seq, task.id, task.agent), 1, "queued", _origin(task))
     txn.note_due(due_ms)
     txn.note_deadline(deadline_ms)
@@ -120,8 +150,8 @@ def new_emits(txn: Txn, parent: Row, tasks: tuple[NewTask, ...]) -> list[NewTask
         InvalidInputError: an identifier belongs to somebody else's task.
         QueueFullError: even the room for emitted tasks is used up.
     """
-    if tasks and txn.counts.open + len(tasks) > EMITTED_TASKS_MAX:
-        raise QueueFullError(f"{txn.counts.open} tasks are open, the bound for emitted ones is {EMITTED_TASKS_MAX}", 5)
+    if tasks:
+        _check_all(txn, tasks, EMITTED_TASKS_MAX, EMITTED_BYTES_MAX)
     new: dict[str, NewTask] = {}
     keys = set()
     for task in tasks:

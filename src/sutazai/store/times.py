@@ -72,6 +72,19 @@ RETRY_DEFAULT = Retry()
 
 
 @dataclass(frozen=True, slots=True)
+class Bound:
+    """How much may wait for an agent.
+
+    Attributes:
+        tasks_max: open tasks; 0 for no bound of its own.
+        bytes_max: of their inputs; 0 for no bound of its own.
+    """
+
+    tasks_max: int = 0
+    bytes_max: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Seen:
     """What is known of a schedule, also of one that is in the plan no more.
 

@@ -51,8 +51,8 @@ class Row:
 
     __slots__ = (
         "agent", "attempt", "attempts_max", "awaited", "checkpoints", "deadline_ms", "depth", "due_ms", "events",
-        "fence", "held", "id", "leased_wall_ms", "losses", "parent", "pid", "priority", "seq", "session", "skill",
-        "status", "step", "ticket", "turns",
+        "fence", "held", "id", "input_bytes", "leased_wall_ms", "losses", "parent", "pid", "priority", "seq", "session",
+        "skill", "status", "step", "ticket", "turns",
     )  # fmt: skip
 
     def __init__(self, values: tuple[Any, ...]) -> None:
@@ -67,7 +67,7 @@ class Row:
         (self.seq, self.id, self.agent, self.skill, self.status, self.session, self.held, self.due_ms,
          self.deadline_ms, self.parent, self.depth, self.awaited, self.step, self.attempt, self.attempts_max,
          self.losses, self.fence, self.turns, self.checkpoints, self.ticket, self.pid, self.leased_wall_ms,
-         self.events, self.priority) = values  # fmt: skip
+         self.events, self.priority, self.input_bytes) = values  # fmt: skip
 
     @property
     def is_open(self) -> bool:
@@ -162,7 +162,7 @@ class Txn:
         )  # fmt: skip
         if row.step:
             self.drop_payload(row.seq, CARRY)
-        self.counts.move(row.agent, row.status, -1, -row.is_ready)
+        self.counts.move(row.agent, row.status, -1, -row.is_ready, -row.input_bytes)
         if status == DEAD:
             self.counts.move(row.agent, DEAD, 1)
         if revoke and leased:

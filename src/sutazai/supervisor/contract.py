@@ -236,6 +236,7 @@ class Agent:
         retry: pauses between attempts: ``{base_ms, factor, max_ms, jitter}``; empty for the defaults.
         schedules: times at which it is given a task: ``[{name, cron, timezone, skill, input, catch_up, priority,
             deadline_ms}]``.
+        queue: how much may wait for it: ``{tasks_max, bytes_max}``, each 0 for no bound; empty for none.
     """
 
     name: str
@@ -258,6 +259,7 @@ class Agent:
     rate: dict[str, int] = field(default_factory=dict)
     retry: dict[str, Any] = field(default_factory=dict)
     schedules: list[dict[str, Any]] = field(default_factory=list)
+    queue: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,9 @@ A part of ``store_contract_states.FullStoreContract``, which a driver's tests de
 from __future__ import annotations
 
 from sutazai.errors import QueueFullError
-from sutazai.limits import QUEUE_TASKS_MAX, SCHEDULE_BACK_MS
+from sutazai.limits import QUEUE_BYTES_MAX, QUEUE_TASKS_MAX, SCHEDULE_BACK_MS
 from sutazai.store import model
-from sutazai.store.times import Claimable, Occur, Rate, Retry, Schedules, Seen
+from sutazai.store.times import Bound, Claimable, Occur, Rate, Retry, Schedules, Seen
 from sutazai.testing.store_contract import expect, expect_refused
 from sutazai.testing.store_contract_dead import DeadLetterContract
 
@@ -57,6 +57,39 @@ class TimesContract(DeadLetterContract):
         expect([turn.task if turn else None for turn in claims], ["first", "soon", None], "what is claimed")
         expect((self.do(Claimable(("a",), 3)), self.store.counts.of("a").ready), ([], 1), "what is left")
         expect(self.claimed().task, "late", "without pressure")
+
+    # Bounds
+
+    def test_a_queue_is_bounded_in_bytes(self) -> None:
+        """Inputs of open tasks count, in bytes and not in characters; what ends makes room; a restart counts the same."""
+        self.submit("t1", input='"ä"')
+        expect(self.store.counts.bytes, 4, "bytes of one input")
+        self.submit("t2", input='"' + "x" * 96 + '"')
+        self.store.begin()
+        self.store.rollback()
+        expect((self.store.counts.bytes, self.store.counts.of("a").bytes), (102, 102), "counted anew")
+        self.store.counts.bytes += QUEUE_BYTES_MAX - 104
+        expect_refused(
+            QueueFullError, lambda: self.submit("t3", input='"xxxxx"'), "bytes of input", str(QUEUE_BYTES_MAX)
+        )
+        self.do(model.Cancel("t2"))
+        expect(self.submit("t3", input='"xxxxx"').duplicate, wanted=False, what="when there is room")
+        self.commit(self.claimed())
+        self.store.begin()
+        self.store.rollback()
+        expect(self.store.counts.bytes, 7, "what is left")
+
+    def test_an_agents_queue_may_have_bounds_of_its_own(self) -> None:
+        """In tasks and in bytes; a submission counts as a whole, other agents are not touched, turns may pass it."""
+        two, small = Bound(tasks_max=2), Bound(bytes_max=10)
+        self.submit("t1", queue=two)
+        batch = tuple(self.task(name, queue=two) for name in ("t2", "t3"))
+        expect_refused(QueueFullError, lambda: self.do(model.Submit(batch)), "1 tasks of a are open", "its bound is 2")
+        self.submit("t2", queue=two)
+        self.submit("o1", "b", queue=small, input='"xxxx"')
+        expect_refused(QueueFullError, lambda: self.submit("o2", "b", queue=small, input='"xxxx"'), "its bound of 10")
+        self.commit(self.claimed(), emits=(self.task("c1", "a", queue=two), self.task("c2", "a", queue=two)))
+        expect(self.store.counts.of("a").open, 3, "what a turn emitted")
 
     def test_pauses_are_those_of_the_operation(self) -> None:
         """A failed commit and a loss of its own wait by the agent's retry; a loss of the infrastructure does not."""

@@ -114,3 +114,20 @@ def test_what_was_said_is_bounded() -> None:
     assert Pressure.read({"priority_max": -4, "share": 7}) == Pressure(0, 1.0)
     assert Pressure.read({"share": True}) == Pressure()
     assert Pressure.read({"priority_max": 3, "share": 0.25, "why": "x" * 999}).why == "x" * 200
+
+
+def test_a_full_queue_of_an_agent_says_when_to_come_back() -> None:
+    """By how fast that agent's tasks end; another agent's tasks are taken."""
+    agents = {
+        name: AgentFacts(name, "/m", skills=[{"name": "do"}], queue=queue)
+        for name, queue in (("a", {"tasks_max": 40, "bytes_max": 0}), ("b", {}))
+    }
+    rig = Rig(agents=agents)
+    peer, session = rig.client()
+    rig.say(session, {"t": "submit", "id": 1, "tasks": [{"agent": "a", "skill": "do"}] * 40})
+    rig.say(session, {"t": "submit", "id": 2, "tasks": [{"agent": "a", "skill": "do"}]})
+    full = peer.heard.pop()
+    assert (full["code"], full["retry_after_s"]) == ("queue-full", 2)  # a twentieth of 40, one a second
+    assert "40 tasks of a are open, its bound is 40" in full["detail"]
+    rig.submit("b")
+    assert rig.broker.statistics().open_bytes == 41 * len("null")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sutazai.limits import RETRY_BASE_MS, RETRY_CAP_MS
-from sutazai.spec.model import Rate, Retry
+from sutazai.spec.model import Queue, Rate, Retry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,6 +39,17 @@ def test_retries(load: Callable[[str], Any]) -> None:
     assert (agent.attempts_max, agent.retry) == (3, Retry(RETRY_BASE_MS, 2.0, RETRY_CAP_MS, "full"))
 
 
+def test_queues(load: Callable[[str], Any]) -> None:
+    """Each bound by itself; without one there is none."""
+    for text, queue in (
+        ("{}", Queue()),
+        ("{queue: {tasks: 5}}", Queue(5, 0)),
+        ("{queue: {bytes: 2MB}}", Queue(0, 2 << 20)),
+    ):
+        [agent] = load(AGENT + text + "\n").agents.values()
+        assert agent.queue == queue
+
+
 @pytest.mark.parametrize(
     ("text", "problem", "hint"),
     [
@@ -57,6 +68,10 @@ def test_retries(load: Callable[[str], Any]) -> None:
         ("{retry: {max: 2d}}", "longer than a day", "1d"),
         ("{retry: {jitter: some}}", "'some' is unknown", "full"),
         ("{retry: {atempts: 2}}", "unknown key 'atempts'", "attempts"),
+        ("{queue: {tasks: 0}}", "out of bounds", "from 1"),
+        ("{queue: {bytes: 10}}", "10 has no unit", "10MB"),
+        ("{queue: {bytes: 2GB}}", "is more than 512 MB", "at most 512 MB"),
+        ("{queue: 10}", "keys with values", "key: value"),
         ("{retry: 5}", "keys with values", "key: value"),
     ],
 )

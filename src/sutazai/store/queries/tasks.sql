@@ -2,9 +2,10 @@
 -- Take a task. A child carries its parent's seq and one more of depth.
 INSERT INTO tasks (seq, id, agent, skill, status, priority, order_key, session, held, due_ms, deadline_ms,
                    created_wall_ms, parent, depth, attempts_max, idempotency_key, label, key_until_ms, replay_of,
-                   events)
+                   input_bytes, events)
 VALUES (:seq, :id, :agent, :skill, 0, :priority, :order_key, :session, :held, :due_ms, :deadline_ms, :wall_ms,
-        :parent, :depth, :attempts_max, :idempotency_key, :label, :key_until_ms, :replay_of, 1);
+        :parent, :depth, :attempts_max, :idempotency_key, :label, :key_until_ms, :replay_of,
+        :input_bytes, 1);
 
 -- name: seq_newest
 -- The place of the task that was taken last; 0 in an empty store.
@@ -13,13 +14,13 @@ SELECT COALESCE(MAX(seq), 0) FROM tasks;
 -- name: task_by_id
 -- All facts of a task that an operation decides on.
 SELECT seq, id, agent, skill, status, session, held, due_ms, deadline_ms, parent, depth, awaited, step, attempt,
-       attempts_max, losses, fence, turns, checkpoints, ticket, pid, leased_wall_ms, events, priority
+       attempts_max, losses, fence, turns, checkpoints, ticket, pid, leased_wall_ms, events, priority, input_bytes
 FROM tasks WHERE id = ?;
 
 -- name: task_by_seq
 -- The same by the place in the order of acceptance.
 SELECT seq, id, agent, skill, status, session, held, due_ms, deadline_ms, parent, depth, awaited, step, attempt,
-       attempts_max, losses, fence, turns, checkpoints, ticket, pid, leased_wall_ms, events, priority
+       attempts_max, losses, fence, turns, checkpoints, ticket, pid, leased_wall_ms, events, priority, input_bytes
 FROM tasks WHERE seq = ?;
 
 -- name: task_same_id

@@ -23,10 +23,11 @@ SELECT id, agent, fence, ticket, pid FROM tasks WHERE status = 1 AND status < 3 
 -- name: counts
 -- Tasks by agent and status, and how many of the queued may be claimed now; of the dead ones, those nobody has handled.
 -- Every open task has a deadline: saying so leads SQLite to their index, past all that is over.
-SELECT agent, status, COUNT(*), SUM(CASE WHEN status = 0 AND held = 0 AND due_ms = 0 THEN 1 ELSE 0 END)
+SELECT agent, status, COUNT(*), SUM(CASE WHEN status = 0 AND held = 0 AND due_ms = 0 THEN 1 ELSE 0 END),
+       CAST(SUM(input_bytes) AS BIGINT)
 FROM tasks WHERE status < 3 AND deadline_ms > 0 GROUP BY agent, status
 UNION ALL
-SELECT agent, status, COUNT(*), 0 FROM tasks WHERE status = 5 AND handled IS NULL GROUP BY agent, status;
+SELECT agent, status, COUNT(*), 0, 0 FROM tasks WHERE status = 5 AND handled IS NULL GROUP BY agent, status;
 
 -- name: bytes_used
 -- Size of what the database holds, without its free pages.
