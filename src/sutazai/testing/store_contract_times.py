@@ -61,7 +61,7 @@ class TimesContract(DeadLetterContract):
     # Bounds
 
     def test_a_queue_is_bounded_in_bytes(self) -> None:
-        """Inputs of open tasks count, in bytes and not in characters; what ends makes room; a restart counts the same."""
+        """Inputs of open tasks count, in bytes, not in characters; what ends makes room; a restart counts the same."""
         self.submit("t1", input='"ä"')
         expect(self.store.counts.bytes, 4, "bytes of one input")
         self.submit("t2", input='"' + "x" * 96 + '"')

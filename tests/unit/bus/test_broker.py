@@ -386,7 +386,7 @@ def test_statistics_are_one_picture(rig: Rig) -> None:
     peer, session = rig.client()
     rig.say(session, {"t": "stats", "id": 9})
     found = peer.heard.pop()
-    assert found["queues"]["a"] == {"queued": 1, "leased": 0, "waiting": 0, "dead": 0, "ready": 1}
+    assert found["queues"]["a"] == {"queued": 1, "leased": 0, "waiting": 0, "dead": 0, "ready": 1, "bytes": 4}
     assert (found["totals"]["accepted"], found["latency"]["accept"]["count"]) == (1, 1)
     assert {"bytes", "wal_bytes", "commit_ms_p50"} <= set(found["store"])
 

@@ -41,11 +41,8 @@ def test_retries(load: Callable[[str], Any]) -> None:
 
 def test_queues(load: Callable[[str], Any]) -> None:
     """Each bound by itself; without one there is none."""
-    for text, queue in (
-        ("{}", Queue()),
-        ("{queue: {tasks: 5}}", Queue(5, 0)),
-        ("{queue: {bytes: 2MB}}", Queue(0, 2 << 20)),
-    ):
+    cases = {"{}": Queue(), "{queue: {tasks: 5}}": Queue(5, 0), "{queue: {bytes: 2MB}}": Queue(0, 2 << 20)}
+    for text, queue in cases.items():
         [agent] = load(AGENT + text + "\n").agents.values()
         assert agent.queue == queue
 
