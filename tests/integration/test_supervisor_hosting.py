@@ -126,7 +126,7 @@ def test_the_first_wake_starts_the_worker_and_idleness_stops_it(own: OwnSutazaid
     broker = up(own, agent("idle"), idle_ms=300, workers=2)
     status = own.status()
     assert status["state"] == "up"
-    assert (row(status, "other-0")["state"], row(status, "other-0")["pid"]) == ("stopped", 0)
+    assert (row(status, "other-0")["state"], row(status, "other-0")["pid"]) == ("asleep", 0)
     answer = broker.ask("wake", agent="idle")
     assert answer["status"] == "wait"
     assert "other-0" in answer["why"]
@@ -136,13 +136,13 @@ def test_the_first_wake_starts_the_worker_and_idleness_stops_it(own: OwnSutazaid
     worker = row(status, "other-0")
     assert (pushed["ticket"], pushed["pid"], pushed["uid"]) == (ticket, worker["pid"], os.geteuid())
     assert worker["memory_limit_bytes"] == (48 + 64) * MIB
-    assert row(status, "other-1")["state"] == "stopped"
+    assert row(status, "other-1")["state"] == "asleep"
     assert [(each["ticket"], each["worker"]) for each in status["instances"]] == [(ticket, "other-0")]
     assert ("LimitNotEnforced", "idle") in {(each["name"], each["subject"]) for each in status["conditions"]}
     assert broker.ask("kill", ticket=ticket, reason="enough", own=False)["ok"]
     ended = broker.push("exit")
     assert (ended["ticket"], ended["reason"], ended["own"], ended["why"]) == (ticket, "killed", False, "enough")
-    own.until(lambda now: row(now, "other-0")["state"] == "stopped")
+    own.until(lambda now: row(now, "other-0")["state"] == "asleep")
     own.gone([worker["pid"]])
     wake(broker, "idle")
     assert broker.push("ticket")["pid"] != worker["pid"]

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 STATE_COLOURS = {
     "ready": "green",
+    "asleep": "dim",
     "up": "green",
     "starting": "yellow",
     "waiting": "yellow",

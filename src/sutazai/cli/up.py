@@ -63,7 +63,7 @@ def run(
     with SupervisorClient(fleet.fleet) as supervisor:
         status = _wait(supervisor, started + timeout_s, None if as_json else _progress())
     took_s = time.monotonic() - started
-    failed = [process["name"] for process in status["processes"] if process["state"] not in {"ready", "done"}]
+    failed = [process["name"] for process in status["processes"] if process["state"] not in {"ready", "done", "asleep"}]
     if as_json:
         print_json({"fleet": fleet.fleet, "state": status["state"], "seconds": round(took_s, 3), "not_ready": failed})
     elif failed:
@@ -213,7 +213,7 @@ def _progress() -> Callable[[dict[str, Any]], None]:
     out = console(stderr=True)
     begun = time.monotonic()
     seen: dict[str, str] = {}
-    marks = {"ready": "[green]✓[/]", "done": "[green]✓[/]", "backoff": "[red]✗[/]"}
+    marks = {"ready": "[green]✓[/]", "done": "[green]✓[/]", "asleep": "[dim]·[/]", "backoff": "[red]✗[/]"}
 
     def show(status: dict[str, Any]) -> None:
         for process in status["processes"]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sutazai.supervisor.unit import Unit
 
 NOTHING = Usage()
+ASLEEP = "asleep"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ def fleet_state(parts: Parts, *, stopping: bool, changing: bool) -> str:
     if changing or not parts.keeper.all_through():
         return "starting"
     units = parts.keeper.units.values()
-    usable = all(unit.standing.usable or (unit.spec.on_demand and unit.state == "stopped") for unit in units)
+    usable = all(unit.standing.usable or is_asleep(unit) for unit in units)
     return "up" if usable and parts.alarms.worst() != "critical" else "degraded"
 
 
@@ -55,6 +56,11 @@ def enforcement(groups: Groups) -> dict[str, Any]:
     }
 
 
+def is_asleep(unit: Unit) -> bool:
+    """Whether it runs on demand and nobody needs it now: nothing is wrong with it."""
+    return unit.spec.on_demand and unit.state == "stopped"
+
+
 def process_row(unit: Unit, usage: Usage, hosted_bytes: int = 0) -> dict[str, Any]:
     """Describe one process; the limits of the instances that it hosts are part of its own."""
     spec = unit.spec
@@ -63,7 +69,7 @@ def process_row(unit: Unit, usage: Usage, hosted_bytes: int = 0) -> dict[str, An
         "kind": spec.kind,
         "pool": spec.pool,
         "stage": spec.stage,
-        "state": unit.state,
+        "state": ASLEEP if is_asleep(unit) else unit.state,
         "why": unit.why,
         "pid": unit.pid,
         "started_wall_ms": unit.started_wall_ms,
@@ -74,8 +80,7 @@ def process_row(unit: Unit, usage: Usage, hosted_bytes: int = 0) -> dict[str, An
         "cpu_usec": usage.cpu_usec,
         "pids": usage.pids,
         "oom_kills": unit.oom_kills + (usage.oom_kills if unit.pid else 0),  # a group takes its count with it
-        "ready": unit.standing.usable,
-        "on_demand": spec.on_demand,
+        "ready": unit.standing.usable or is_asleep(unit),
         "last_exit": unit.last_exit,
         "listen": [{"name": listen.name, "port": listen.port} for listen in spec.listen],
         "probe": unit.health.to_json(),
