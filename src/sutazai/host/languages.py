@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 RUNTIMES = Path(sutazai.__file__).resolve().parents[2] / "runtimes"
-NODE_MAJOR_MIN = 18
+NODE_MIN = (20, 6)  # module hooks; 18 has ended
 _VERSION_TIMEOUT_S = 20
 
 
@@ -73,11 +73,11 @@ def find_node() -> tuple[str, str]:
         said = subprocess.run(
             [found, "--version"], capture_output=True, text=True, check=True, timeout=_VERSION_TIMEOUT_S
         ).stdout.strip()
-        major = int(said.lstrip("v").split(".")[0])
+        version = tuple(int(part) for part in said.lstrip("v").split(".")[:2])
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         return "", f"{found} does not say its version: {error}"
-    if major < NODE_MAJOR_MIN:
-        return "", f"{found} is {said}, and {NODE_MAJOR_MIN} or newer is needed"
+    if version < NODE_MIN:
+        return "", f"{found} is {said}, and {NODE_MIN[0]}.{NODE_MIN[1]} or newer is needed"
     return os.path.realpath(found), ""
 
 
@@ -86,7 +86,7 @@ LANGUAGES = {
         name="node",
         suffixes=(".mjs", ".js", ".json"),
         find=find_node,
-        hint="run: scripts/bootstrap base node, or install Node 18 or newer",
+        hint="run: scripts/bootstrap base node, or install Node 20.6 or newer",
         worker=(str(RUNTIMES / "node" / "worker.mjs"),),
         describe=(str(RUNTIMES / "node" / "describe.mjs"),),
     ),

@@ -24,8 +24,8 @@ def test_node_must_be_there_and_new_enough(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(languages.importlib.util, "find_spec", lambda _name: None)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert languages.find_node() == ("", "there is no node here")
-    node_that_says(tmp_path, "v16.20.0")
-    assert "is v16.20.0, and 18 or newer is needed" in languages.find_node()[1]
+    node_that_says(tmp_path, "v18.20.0")
+    assert "is v18.20.0, and 20.6 or newer is needed" in languages.find_node()[1]
     node_that_says(tmp_path, "hello")
     assert "does not say its version" in languages.find_node()[1]
     program = node_that_says(tmp_path, "v22.1.0")
