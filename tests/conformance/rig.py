@@ -42,11 +42,15 @@ class Runtime:
         name: of its language.
         code: the fixture agent.
         hosts: whether it is a hosting worker, told by lines; else a process that is an instance.
+        agent: whose code that is.
+        memory_bytes: of the instance.
     """
 
     name: str
     code: Path
     hosts: bool = True
+    agent: str = "conformance"
+    memory_bytes: int = 256 << 20
 
 
 RUNTIMES = [
@@ -241,8 +245,9 @@ class Rig:
                     self.tell({"id": message["id"], "ok": True})
                 if message["op"] == "hosting":
                     self.tell({
-                        "push": "host", "ticket": TICKET, "agent": "conformance", "token": "no-token",
-                        "module": str(self.runtime.code), "memory_bytes": 256 << 20, "keep_ms": self.keep_ms,
+                        "push": "host", "ticket": TICKET, "agent": self.runtime.agent, "token": "no-token",
+                        "module": str(self.runtime.code), "memory_bytes": self.runtime.memory_bytes,
+                        "keep_ms": self.keep_ms,
                         "settings": {},
                     })  # fmt: skip
 
@@ -255,7 +260,7 @@ class Rig:
 
     def submit(self, skill: str, data: dict[str, Any], **fields: Any) -> str:
         """Submit a task."""
-        task = {"agent": "conformance", "skill": skill, "input": data, **fields}
+        task = {"agent": self.runtime.agent, "skill": skill, "input": data, **fields}
         reply = self.client.request({"t": "submit", "tasks": [task]}, PATIENCE_S)
         accepted: str = reply["tasks"][0]["id"]
         return accepted
