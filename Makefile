@@ -3,7 +3,7 @@ SHELL := /bin/bash
 FLEET ?= fleets/demo.yaml
 NAME = $(shell sed -n "s/^fleet: *\([a-z0-9-]*\).*/\1/p" $(FLEET))
 RUN_GROUPS = base llm data ml documents development env-semgrep
-DEV_GROUPS = base llm data ml documents development postgres rabbitmq valkey env-semgrep go dev
+DEV_GROUPS = base llm data ml documents development postgres rabbitmq valkey env-semgrep go node dev
 BIN = .venv/bin
 
 .PHONY: run down test test-vm lint bench docs setup setup-dev lock

