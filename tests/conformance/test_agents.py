@@ -1,4 +1,4 @@
-"""The agents in other languages do their golden tasks on a real worker and a real broker, within their memory."""
+"""The agents in JavaScript do their golden tasks on a real worker and a real broker, within their memory."""
 
 from __future__ import annotations
 
@@ -20,11 +20,7 @@ rig_module = importlib.util.module_from_spec(_SPEC)
 sys.modules["conformance_rig"] = rig_module
 _SPEC.loader.exec_module(rig_module)
 
-FOLDERS = [
-    each
-    for each in sorted(builtin_agents_dir().iterdir())
-    if (each / "manifest.toml").is_file() and not (each / "agent.py").is_file()
-]
+FOLDERS = sorted(path.parent for path in builtin_agents_dir().glob("*/agent.mjs"))
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: str(folder.name))

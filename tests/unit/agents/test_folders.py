@@ -88,7 +88,7 @@ def _skills(folder: Path) -> set[str]:
 RECORDED = [
     pytest.param(folder, check, id=f"{folder.name}: {check.name}")
     for folder in FOLDERS
-    if (folder / "agent.py").is_file()  # those in Go: tests/integration/test_go.py
+    if (folder / "agent.py").is_file()  # Go's: integration/test_go.py, Node's: conformance/test_agents.py
     for check in checks.load(folder)
     if "live" not in check.name
 ]
