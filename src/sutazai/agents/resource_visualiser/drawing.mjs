@@ -24,9 +24,9 @@ export function draw({ title, unit, series, width, height }) {
       useUTC: true,
       backgroundColor: "#ffffff",
       color: COLOURS,
-      title: { text: `${title} (${unit})`, textStyle: { fontSize: 14, color: "#1a1a1a" } },
-      legend: { top: 26, type: "plain", textStyle: { color: "#1a1a1a" } },
-      grid: { left: 60, right: 24, top: 70, bottom: 36 },
+      title: { text: `${title} (${unit})`, left: 8, top: 4, textStyle: { fontSize: 14, color: "#1a1a1a" } },
+      legend: { left: 8, top: 32, itemGap: 24, type: "plain", textStyle: { color: "#1a1a1a" } },
+      grid: { left: 60, right: 40, top: 84, bottom: 36 },
       xAxis: { type: "time", axisLabel: { color: "#1a1a1a" } },
       yAxis: { type: "value", min: (range) => Math.min(0, range.min), axisLabel: { color: "#1a1a1a", formatter: short } },
       series: series.map(({ name, points }, at) => ({
