@@ -11,6 +11,7 @@ import pytest
 
 from sutazai.errors import HostError, InternalError, InvalidInputError, StorageFullError
 from sutazai.store import model
+from sutazai.store import postgres as module
 from sutazai.store.postgres import PostgresStore
 from sutazai.store.protocol import ClockReading, DiskFullError, StoreLostError
 
@@ -209,6 +210,28 @@ def test_a_commit_that_never_arrived_is_found_out(dsn: str, store: PostgresStore
         store.commit(READING)
     assert store.recover() is False
     assert store.counts.open == 0
+
+
+@pytest.mark.parametrize("step", ["_take_lock", "migrate", "Pipeline"])
+def test_a_session_that_is_cut_while_it_is_made_is_tried_again(
+    dsn: str, store: PostgresStore, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """Whatever it was about to do: the database is away, not unusable."""
+    submit(store, "t1")
+    cut(dsn, store)
+    owner = PostgresStore if step == "_take_lock" else module
+    real = getattr(owner, step)
+
+    def after_the_cut(*arguments: Any) -> Any:
+        cut(dsn, store)
+        return real(*arguments)
+
+    monkeypatch.setattr(owner, step, after_the_cut)
+    with pytest.raises(StoreLostError):
+        store.recover()
+    monkeypatch.undo()
+    assert store.recover() is False
+    assert store.counts.open == 1
 
 
 def test_another_writer_in_between_ends_this_one(dsn: str, store: PostgresStore) -> None:

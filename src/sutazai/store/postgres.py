@@ -143,11 +143,11 @@ class PostgresStore(SqlStore):
             _check_server(session, plain)
             self._take_lock(plain)
             migrate(plain, self._wall_ms, _DIALECT)
-        except psycopg.OperationalError as error:
-            raise StoreLostError(_one_line(error)) from error
+            self._pipeline = Pipeline(session.pgconn, _statements(), self._wait_s)
         except psycopg.Error as error:
+            if isinstance(error, psycopg.OperationalError) or (self._session is not None and self._session.closed):
+                raise StoreLostError(_one_line(error)) from error
             raise HostError(f"the database of the store cannot be used: {_one_line(error)}") from error
-        self._pipeline = Pipeline(session.pgconn, _statements(), self._wait_s)
 
     def _take_lock(self, plain: _Plain) -> None:
         """Become the only writer; a session of ours that was left behind is ended first."""
