@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -232,6 +233,27 @@ def test_a_stopped_rabbitmq_is_worked_around(rabbitmq_server: RabbitMQProcess) -
         finally:
             rabbitmq_server.send(signal.SIGCONT)
         await stage.state("up")
+        await stage.carried()
+        stage.once()
+
+    play(rabbitmq_server, scene)
+
+
+def test_a_new_plan_changes_prefetch_and_drops_agents(rabbitmq_server: RabbitMQProcess) -> None:
+    """Another number of instances means another consumer; an agent that left is consumed no more, and may come back."""
+
+    async def scene(stage: Stage) -> None:
+        instances = {"one": 3}
+        stage.driver._site = stage.driver.signals._site = replace(
+            stage.driver._site, instances_max=lambda agent: instances.get(agent, 0)
+        )
+        await stage.rig.until(lambda: stage.driver._prefetch.get("one") == 6, "the new consumer is there")
+        await stage.carried()
+        instances.clear()
+        await stage.rig.until(lambda: stage.fact("consumers") == stage.fact("lanes") == 0, "it is dropped")
+        assert (await asyncio.to_thread(stage.look))[1] == 0
+        await stage.done(3)
+        instances["one"] = 1
         await stage.carried()
         stage.once()
 

@@ -23,7 +23,7 @@ from sutazai.bus.sessions import Session
 from sutazai.bus.statistics import Meters, Statistics
 from sutazai.bus.watch import Watches, error_message, is_end
 from sutazai.errors import InvalidInputError, ProtocolError, RefusedError
-from sutazai.outside import HUMAN, SIGNAL
+from sutazai.outside import HUMAN, OUTSIDE, SIGNAL
 from sutazai.store.model import Event, Expire, Outcome, Promote, Purge, PurgeStates, Ready
 from sutazai.units import format_duration_ms
 
@@ -111,7 +111,8 @@ class Broker:
             Site(
                 ready=lambda agent: counts.of(agent).ready,
                 agents=lambda: [agent for agent, entry in counts.agents.items() if entry.ready > 0],
-                instances_max=self.directory.instances_max, ids=ids, wake=wake,
+                instances_max=lambda agent: 0 if agent in OUTSIDE else self.directory.instances_max(agent),
+                ids=ids, wake=wake,
             )
         )  # fmt: skip
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 #: A neighbour may be silent for so many samples before it is an alarm.
 SILENT_TICKS = 3
+#: A driver of dispatch may be away or blocked for so long before it is an alarm.
+DISPATCH_ALARM_MS = 1_000
 CPU_PRESSURE_HIGH = 0.6
 CPU_PRESSURE_FINE = 0.3
 QUEUE_FINE = 0.9
@@ -119,6 +121,8 @@ class Board:
     def _dispatch(self, dispatch: dict[str, Any], at_wall_ms: int, *, settled: bool) -> None:
         """The broker works on without its driver; who must know of it is who looks after the driver's server."""
         state, why = dispatch.get("state"), str(dispatch.get("why") or "")
+        if int(dispatch.get("for_ms") or 0) < DISPATCH_ALARM_MS:
+            state = ""
         for name, holds in (("DispatcherDown", state == "away" and settled), ("DispatcherBlocked", state == "blocked")):
             if holds:
                 self._own.raise_(name, "broker", f"tasks are looked for without RabbitMQ: {why}", at_wall_ms)

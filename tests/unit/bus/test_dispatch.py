@@ -258,6 +258,21 @@ def test_a_consumer_that_was_taken_away_is_replaced_and_not_waited_for(rig: Rig)
     assert driver.wanted == ["a"]
 
 
+def test_nobody_is_signalled_who_has_no_instances(rig: Rig) -> None:
+    """Tasks that wait for people have no queue; an agent that left the plan loses its own, its signals are let go."""
+    driver = scripted(rig)
+    rig.submit("human")
+    driver.signals.connected()
+    assert driver.wanted == ["a"]
+    driver.prepared()
+    driver.deliver("a")
+    driver.signals.dropped("a")
+    assert driver.acknowledged == [driver.tag]
+    late = driver.deliver("a", 2)
+    assert driver.acknowledged[-1] == late
+    assert list(driver.signals.lanes) == []
+
+
 def test_a_long_queue_is_signalled_in_parts(rig: Rig) -> None:
     """No more than the bound is in flight, in messages of a bounded size, and the next part is read from the store."""
     driver = scripted(rig)

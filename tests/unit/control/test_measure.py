@@ -294,8 +294,8 @@ def test_a_dispatcher_that_is_away_or_blocked_is_told_until_it_is_back() -> None
     """The reason is in the text; while the fleet still starts, nobody is alarmed; the driver's numbers are measured."""
     board, told = Board(), Told()
 
-    def look(state: str, fleet: str = "ready") -> list[str]:
-        dispatch = {"driver": "rabbitmq", "state": state, "why": "refused", "swept": 3}
+    def look(state: str, fleet: str = "ready", for_ms: int = 1_000) -> list[str]:
+        dispatch = {"driver": "rabbitmq", "state": state, "for_ms": for_ms, "why": "refused", "swept": 3}
         snapshot = _snapshot(stats={"dispatch": dispatch}, state=fleet, conditions=told.conditions.to_json())
         board.update(snapshot, told)
         values = values_of(snapshot, [], AgentTotals())
@@ -304,6 +304,7 @@ def test_a_dispatcher_that_is_away_or_blocked_is_told_until_it_is_back() -> None
         return [f"{item.key}: {item.text}" for item in told.conditions.active()]
 
     assert look("away", "starting") == []
+    assert look("away", for_ms=900) == [], "a cut that is mended in a moment alarms nobody"
     assert look("away") == ["DispatcherDown/broker: tasks are looked for without RabbitMQ: refused"]
     assert look("blocked") == ["DispatcherBlocked/broker: tasks are looked for without RabbitMQ: refused"]
     assert look("up") == []

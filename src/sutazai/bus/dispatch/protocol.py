@@ -41,7 +41,8 @@ class Site:
     Attributes:
         ready: how many tasks of an agent may be claimed now, as the store counts them.
         agents: those with tasks that may be claimed now.
-        instances_max: how many instances an agent may have.
+        instances_max: how many instances an agent may have; 0 for one that the plan does not name (any more), and for
+            people and signals, whose tasks nobody claims.
         ids: reads up to so many identifiers of an agent's claimable tasks, and hands them over after the group.
         wake: something may be looked at now.
     """

@@ -106,6 +106,7 @@ class RabbitMQ:
         self._channel: AbstractChannel | None = None
         self._consumers: dict[str, str] = {}  # agent by consumer tag
         self._consumed: dict[str, str] = {}  # consumer tag by agent
+        self._prefetch: dict[str, int] = {}  # of its consumer, by agent
         self._replace: set[str] = set()
         self._to_prepare: dict[str, None] = {}
         self._out: deque[tuple[Callable[..., Any], Any]] = deque()
@@ -115,6 +116,8 @@ class RabbitMQ:
         self._room = asyncio.Semaphore(DISPATCH_UNCONFIRMED_MAX)
         self._tasks: set[asyncio.Task[None]] = set()
         self._undeliverable = 0
+        self._state_since = (AWAY, 0)
+        self._now_ms = 0
 
     # The driver: the deciding half is in ``signals``
 
@@ -146,12 +149,17 @@ class RabbitMQ:
     def tick(self, now_ms: int, waiting: Sequence[tuple[str, int]]) -> None:
         """Look whether signals are confirmed in time, and for lost ones."""
         self._watch_confirms()
+        self._watch_plan()
         self.signals.tick(now_ms, waiting)
+        self._now_ms = now_ms
+        if self.signals.state != self._state_since[0]:
+            self._state_since = (self.signals.state, now_ms)
 
     def facts(self) -> dict[str, Any]:
         """How it is doing."""
         return {
             "driver": self.name, **self.signals.facts(), "consumers": len(self._consumed),
+            "for_ms": self._now_ms - self._state_since[1] if self.signals.state == self._state_since[0] else 0,
             "unconfirmed": len(self._unconfirmed), "undeliverable": self._undeliverable,
         }  # fmt: skip
 
@@ -195,7 +203,7 @@ class RabbitMQ:
     def _reset(self, why: str) -> None:
         self._channel = None
         self._room = asyncio.Semaphore(DISPATCH_UNCONFIRMED_MAX)
-        for store in (self._consumers, self._consumed, self._to_prepare, self._out, self._unconfirmed):
+        for store in (self._consumers, self._consumed, self._prefetch, self._to_prepare, self._out, self._unconfirmed):
             store.clear()
         self.signals.lost(why)
 
@@ -336,6 +344,10 @@ class RabbitMQ:
         from aiormq.exceptions import ChannelPreconditionFailed
 
         name = f"{self._prefix}.agent.{agent}"
+        if not self._wanted(agent):
+            await self._cancel(channel, agent)
+            self.signals.dropped(agent)
+            return
         if agent in self._replace:
             await channel.queue_delete(name)
             self._replace.discard(agent)
@@ -351,12 +363,33 @@ class RabbitMQ:
             self._replace.add(agent)  # other settings, of another version: it holds nothing but signals
             raise
         await channel.queue_bind(queue=name, exchange=self._prefix, routing_key=agent)
+        if self._prefetch.get(agent) != self._wanted(agent):
+            await self._cancel(channel, agent)
         if agent not in self._consumed or not found.consumer_count:
             await self._consume(channel, agent, name)
         self.signals.prepared(agent, found.message_count or 0)
 
+    def _wanted(self, agent: str) -> int:
+        """Messages that may be delivered and not used up: twice the agent's instances; 0 for an agent of no plan."""
+        instances = self._site.instances_max(agent)
+        return max(DISPATCH_PREFETCH_MIN, min(DISPATCH_PREFETCH_MAX, 2 * instances)) if instances > 0 else 0
+
+    def _watch_plan(self) -> None:
+        """A new plan may give an agent other numbers, or leave it out."""
+        for agent, prefetch in self._prefetch.items():
+            if prefetch != self._wanted(agent):
+                self.prepare(agent)
+
+    async def _cancel(self, channel: AbstractChannel, agent: str) -> None:
+        """Consume no more for an agent; what was delivered stays delivered."""
+        self._prefetch.pop(agent, None)
+        tag = self._consumed.pop(agent, None)
+        if tag is not None:
+            del self._consumers[tag]
+            await channel.basic_cancel(tag)
+
     async def _consume(self, channel: AbstractChannel, agent: str, name: str) -> None:
-        prefetch = max(DISPATCH_PREFETCH_MIN, min(DISPATCH_PREFETCH_MAX, 2 * self._site.instances_max(agent)))
+        self._prefetch[agent] = prefetch = self._wanted(agent)
         self._number += 1
         tag, epoch = f"{agent}.{self._number}", self.signals.epoch
 
@@ -386,6 +419,7 @@ class RabbitMQ:
         agent = self._consumers.pop(frame.consumer_tag, None)
         if agent is not None and self._consumed.get(agent) == frame.consumer_tag:
             del self._consumed[agent]
+            self._prefetch.pop(agent, None)
             self.signals.unprepared(agent)
 
     async def _acknowledge(self, tag: int) -> None:

@@ -181,7 +181,8 @@ class Signals:
         """A connection is there: nothing is known of what an older one left behind, so everything is looked at anew."""
         self._forget()
         self.state, self.why = UP, ""
-        agents = dict.fromkeys([*self.lanes, *self._site.agents()])
+        known = dict.fromkeys([*self.lanes, *self._site.agents()])
+        agents = [agent for agent in known if self._site.instances_max(agent) > 0]
         self.lanes = {agent: Lane() for agent in agents}
         for agent in agents:
             self._wire.prepare(agent)
@@ -228,13 +229,22 @@ class Signals:
             self._wire.prepare(agent)
             self._site.wake()
 
+    def dropped(self, agent: str) -> None:
+        """The agent is in the plan no more: nobody is there to look for."""
+        lane = self.lanes.pop(agent, None)
+        for tag in lane.held if lane is not None else ():
+            self._settle(tag)
+
     def delivered(self, agent: str, tag: int, number: int) -> None:
         """A message with so many signals came."""
         self.totals.delivered += number
-        lane = self.lanes.setdefault(agent, Lane())
+        self._left[tag] = number
+        lane = self.lanes.get(agent) or Lane()  # what still comes for an agent without a lane is let go
         lane.sent = max(0, lane.sent - number)
         lane.held.extend([tag] * number)
-        self._left[tag] = number
+        if agent not in self.lanes:
+            self._trim(lane, 0)
+            return
         self._trim(lane, self._site.ready(agent))
         if lane.held:
             self._site.wake()
@@ -257,8 +267,9 @@ class Signals:
         """
         lane = self.lanes.get(agent)
         if lane is None:
-            self.lanes[agent] = Lane()
-            self._wire.prepare(agent)
+            if self._site.instances_max(agent) > 0:
+                self.lanes[agent] = Lane()
+                self._wire.prepare(agent)
             return
         if not lane.prepared:
             return
