@@ -239,6 +239,29 @@ def test_a_stopped_rabbitmq_is_worked_around(rabbitmq_server: RabbitMQProcess) -
     play(rabbitmq_server, scene)
 
 
+def test_a_rabbitmq_that_stands_still_for_long_is_connected_to_again(
+    rabbitmq_server: RabbitMQProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Heartbeats stay out, the library gives the connection up, connecting fails too; then signals carry again."""
+    monkeypatch.setattr("sutazai.bus.dispatch.rabbitmq.DISPATCH_HEARTBEAT_S", 1)
+    monkeypatch.setattr("sutazai.bus.dispatch.rabbitmq.DISPATCH_CONNECT_S", 1)
+
+    async def scene(stage: Stage) -> None:
+        rabbitmq_server.send(signal.SIGSTOP)
+        try:
+            await stage.done()
+            await stage.state("away")
+            await stage.rig.until(lambda: stage.fact("why") == "TimeoutError", "connecting was given up")
+            await stage.done(5)
+        finally:
+            rabbitmq_server.send(signal.SIGCONT)
+        await stage.state("up")
+        await stage.carried()
+        stage.once()
+
+    play(rabbitmq_server, scene)
+
+
 def test_a_new_plan_changes_prefetch_and_drops_agents(rabbitmq_server: RabbitMQProcess) -> None:
     """Another number of instances means another consumer; an agent that left is consumed no more, and may come back."""
 
@@ -312,20 +335,26 @@ def test_guest_is_gone_and_only_the_loopback_listens(rabbitmq_server: RabbitMQPr
     """One user; none of its listening sockets, nor those of its port mapper, is open to other machines."""
     assert [user["name"] for user in rabbitmq_server.api("users")] == ["sutazai"]
     pids = [rabbitmq_server.pid, *children(rabbitmq_server.pid)]
-    inodes = {
-        str(link.readlink())
-        for pid in pids
-        for link in Path(f"/proc/{pid}/fd").iterdir()
-        if str(link.readlink()).startswith("socket:")
-    }
+    inodes = {inode for pid in pids for inode in sockets(pid)}
     listening = [
         fields[1]
         for table in ("tcp", "tcp6")
         for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]
-        if (fields := line.split())[3] == "0A" and f"socket:[{fields[9]}]" in inodes
+        if (fields := line.split())[3] == "0A" and fields[9] in inodes
     ]
     assert len(listening) >= 4, "AMQP, the management page, the distribution and the port mapper"
     assert {place.partition(":")[0] for place in listening} <= LOOPBACK, listening
+
+
+def sockets(pid: int) -> list[str]:
+    """Inodes of the sockets that a process has open."""
+    found = []
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            target = str(link.readlink())
+            if target.startswith("socket:["):
+                found.append(target[len("socket:[") : -1])
+    return found
 
 
 def children(pid: int) -> list[int]:

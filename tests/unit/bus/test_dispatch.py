@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from typing import TYPE_CHECKING, Any
 
@@ -362,6 +363,33 @@ def test_any_fate_of_signals_ends_with_every_task_done_once(seed: int) -> None:
         world.rig.pass_time(DISPATCH_SWEEP_MS)
         world.work()
     assert sorted(world.turns) == sorted(world.tasks)
+
+
+def test_a_cancellation_from_inside_the_library_does_not_end_the_driver(tmp_path: Path) -> None:
+    """What waits for a dead connection is cancelled by the library; the next connection is made all the same."""
+    driver = RabbitMQ("f", tmp_path / "url")
+    rig = Rig()
+    rig.broker.dispatch_by(driver)
+    sessions = []
+
+    async def live() -> None:
+        third = asyncio.Event()
+
+        async def session() -> None:
+            sessions.append(1)
+            if len(sessions) == 3:
+                third.set()
+                await asyncio.Event().wait()
+            raise asyncio.CancelledError
+
+        driver._session = session  # type: ignore[method-assign]
+        run = asyncio.create_task(driver.run())
+        await asyncio.wait_for(third.wait(), 30)
+        run.cancel()
+        await asyncio.wait_for(asyncio.gather(run, return_exceptions=True), 5)
+        assert run.cancelled()
+
+    asyncio.run(live())
 
 
 # What people get wrong

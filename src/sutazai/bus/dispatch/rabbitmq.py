@@ -191,6 +191,10 @@ class RabbitMQ:
                 await self._session()
             except Exception as error:  # noqa: BLE001 whatever the library raised: begin anew; work goes on meanwhile
                 why = str(error) or type(error).__name__
+            except asyncio.CancelledError:
+                # The library cancels what waits for a connection that it gives up; only our own end ends this.
+                if (task := asyncio.current_task()) is not None and task.cancelling():
+                    raise
             finally:
                 was = self.signals.state
                 self._reset(why)
