@@ -163,7 +163,10 @@ class Dispatcher:
         waiting = [
             (agent, min(ready, len(idle)))
             for agent, idle in self._idle.items()
-            if not self.stopped and (ready := counts.of(agent).ready) > 0 and not driver.looks(agent)
+            if not self.stopped
+            and self._may_claim(agent)
+            and (ready := counts.of(agent).ready) > 0
+            and not driver.looks(agent)
         ]
         driver.tick(now_ms, waiting)
 
