@@ -107,6 +107,7 @@ DISPATCH_DELIVERIES_MAX = 20  # of one message, then it is undeliverable
 DISPATCH_QUEUE_KEEP_MS = 24 * 3_600_000  # of a queue that nobody consumes
 DISPATCH_SWEEP_MS = 1_000  # an idle instance and a due task wait so long for a signal, then the broker looks
 DISPATCH_CONFIRM_MS = 500  # a signal is confirmed by then, or the broker looks by itself meanwhile
+DISPATCH_GIVE_UP_S = 30  # a connection over which nothing is confirmed for so long is made anew
 DISPATCH_HEARTBEAT_S = 10
 DISPATCH_CONNECT_S = 5
 DISPATCH_RECONNECT_S_MAX = 2.0

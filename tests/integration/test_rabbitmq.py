@@ -242,8 +242,8 @@ def test_a_stopped_rabbitmq_is_worked_around(rabbitmq_server: RabbitMQProcess) -
 def test_a_rabbitmq_that_stands_still_for_long_is_connected_to_again(
     rabbitmq_server: RabbitMQProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Heartbeats stay out, the library gives the connection up, connecting fails too; then signals carry again."""
-    monkeypatch.setattr("sutazai.bus.dispatch.rabbitmq.DISPATCH_HEARTBEAT_S", 1)
+    """Nothing is confirmed, the connection is given up, connecting fails too; then signals carry again."""
+    monkeypatch.setattr("sutazai.bus.dispatch.rabbitmq.DISPATCH_GIVE_UP_S", 1)
     monkeypatch.setattr("sutazai.bus.dispatch.rabbitmq.DISPATCH_CONNECT_S", 1)
 
     async def scene(stage: Stage) -> None:

@@ -161,12 +161,9 @@ class Dispatcher:
         """Tell the driver who waits for a word of it."""
         driver = self.driver
         waiting = [
-            (agent, min(ready, len(idle)))
+            (agent, min(claimable, len(idle)))
             for agent, idle in self._idle.items()
-            if not self.stopped
-            and self._may_claim(agent)
-            and (ready := counts.of(agent).ready) > 0
-            and not driver.looks(agent)
+            if not self.stopped and (claimable := self._claimable(agent, counts)) > 0 and not driver.looks(agent)
         ]
         driver.tick(now_ms, waiting)
 

@@ -21,6 +21,7 @@ from sutazai.limits import (
     DISPATCH_CONFIRM_MS,
     DISPATCH_CONNECT_S,
     DISPATCH_DELIVERIES_MAX,
+    DISPATCH_GIVE_UP_S,
     DISPATCH_HEARTBEAT_S,
     DISPATCH_PREFETCH_MAX,
     DISPATCH_PREFETCH_MIN,
@@ -111,6 +112,7 @@ class RabbitMQ:
         self._to_prepare: dict[str, None] = {}
         self._out: deque[tuple[Callable[..., Any], Any]] = deque()
         self._to_send, self._to_declare = asyncio.Event(), asyncio.Event()
+        self._given_up = asyncio.Event()
         self._unconfirmed: dict[int, float] = {}
         self._number = 0
         self._room = asyncio.Semaphore(DISPATCH_UNCONFIRMED_MAX)
@@ -206,6 +208,7 @@ class RabbitMQ:
 
     def _reset(self, why: str) -> None:
         self._channel = None
+        self._given_up.clear()
         self._room = asyncio.Semaphore(DISPATCH_UNCONFIRMED_MAX)
         for store in (self._consumers, self._consumed, self._prefetch, self._to_prepare, self._out, self._unconfirmed):
             store.clear()
@@ -251,12 +254,14 @@ class RabbitMQ:
         """Prepare queues and send, until the connection or the channel ends."""
         loop = asyncio.get_running_loop()
         sender, preparer = loop.create_task(self._send_all()), loop.create_task(self._prepare_all(channel))
-        ended = channel.closing
+        ended, given_up = channel.closing, loop.create_task(self._given_up.wait())
         try:
-            await asyncio.wait({ended, sender, preparer}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({ended, sender, preparer, given_up}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in (sender, preparer):
+            for task in (sender, preparer, given_up):
                 task.cancel()
+        if self._given_up.is_set():
+            raise HostError(f"RabbitMQ confirmed nothing for {DISPATCH_GIVE_UP_S} s: the connection is made anew")
         for done in (preparer, sender, ended):
             if done.done() and not done.cancelled() and (error := done.exception()):
                 raise error
@@ -307,10 +312,12 @@ class RabbitMQ:
 
     def _watch_confirms(self) -> None:
         """Whatever the reason is, who does not confirm in time is not relied on."""
-        if not self._unconfirmed or self.signals.state != UP:
+        if not self._unconfirmed:
             return
         waited_s = asyncio.get_running_loop().time() - next(iter(self._unconfirmed.values()))
-        if waited_s * 1_000 > DISPATCH_CONFIRM_MS:
+        if waited_s > DISPATCH_GIVE_UP_S:
+            self._given_up.set()
+        elif waited_s * 1_000 > DISPATCH_CONFIRM_MS and self.signals.state == UP:
             self._out.extend([each for each in self._drained() if each[0] != self._publish])
             self.signals.blocked(f"it does not confirm signals: {waited_s:.1f} s")
             task = asyncio.get_running_loop().create_task(self._explain())
