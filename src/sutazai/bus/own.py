@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sutazai.bus.watch import error_message
 from sutazai.errors import FencedError, RefusedError
 from sutazai.limits import TREE_TASKS_MAX
-from sutazai.store.model import Cancel, List, Outcome, Tree
+from sutazai.store.model import Cancel, List, Outcome, Recall, Tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 #: What an agent sees of a task.
 SHOWN = (
     "id", "agent", "skill", "status", "parent", "step", "attempt", "attempts_max", "turns_ended", "created_wall_ms",
-    "finished_wall_ms", "deadline_left_ms", "error", "progress", "why",
+    "finished_wall_ms", "deadline_left_ms", "error", "progress", "why", "label", "starts", "commits", "lost",
 )  # fmt: skip
+#: Outcomes of turns that left something behind.
+COMMITTED = frozenset({"result", "wait", "approve", "deny", "signal"})
 REASON_DEFAULT = "cancelled by its own agent"
 
 
@@ -62,11 +64,25 @@ class OwnDesk:
 
         self._then(session, request, _tree(request.of), found)
 
-    def _found(self, session: Session, instance: Instance, request: Own, tasks: list[dict[str, Any]]) -> None:
+    def _foreign(self, session: Session, instance: Instance, request: Own, tasks: list[dict[str, Any]]) -> None:
+        """Go on with another agent's task when one of the own agent's tasks emitted it."""
+        operation = Recall(instance.agent, request.task, (), (request.of,))
+
+        def done(result: Outcome | RefusedError) -> None:
+            if isinstance(result, RefusedError):
+                error = RefusedError(f"the task {request.of!r} is not one of {instance.agent}, nor made by one")
+                session.reply(request.id, error_message(error))
+            else:
+                self._found(session, instance, request, tasks, told=True)
+
+        self._broker.journal.enqueue(operation, done)
+
+    def _found(
+        self, session: Session, instance: Instance, request: Own, tasks: list[dict[str, Any]], *, told: bool = False
+    ) -> None:
         """Go on with a task that exists."""
-        if tasks[0]["agent"] != instance.agent:
-            error = RefusedError(f"the task {request.of!r} is not one of {instance.agent}")
-            session.reply(request.id, error_message(error))
+        if tasks[0]["agent"] != instance.agent and not told:
+            self._foreign(session, instance, request, tasks)
         elif request.do == "tree":
             self._answer(session, request, tasks)
         elif any(task["id"] == request.task for task in tasks):
@@ -98,6 +114,9 @@ class OwnDesk:
         for task in tasks:
             full = self._broker.with_progress(task)
             error = full.get("error")
+            turns = full.get("turns") or ()
+            full["starts"], full["commits"] = len(turns), sum(turn["outcome"] in COMMITTED for turn in turns)
+            full["lost"] = sum(turn["outcome"] == "lost" for turn in turns)
             full["error"] = {name: error[name] for name in ("code", "message") if name in error} if error else None
             shown.append({name: full.get(name) for name in SHOWN})
         session.reply(request.id, {"t": "owned", "tasks": shown})

@@ -26,6 +26,7 @@ from sutazai.cli import (
     status,
     task,
     up,
+    workflow,
 )
 from sutazai.cli.exits import BAD_MANIFEST, FAILED, INTERRUPTED, NOT_UP, OK, REFUSED, CliError
 from sutazai.errors import ConfigError, ConfigErrors, RefusedError, SutazaiError, UnavailableError
@@ -40,7 +41,8 @@ app = typer.Typer(
 )
 #: The verbs in the order in which a newcomer meets them.
 VERBS = (
-    plan, up, status, ask, task, logs, restart, smoke, demo, agent, import_, doctor, schema, service, migrate, down,
+    plan, up, status, ask, task, workflow, logs, restart, smoke, demo, agent, import_, doctor, schema, service, migrate,
+    down,
 )  # fmt: skip
 for verb in VERBS:
     if isinstance(verb.run, typer.Typer):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
@@ -42,7 +43,7 @@ def run(  # noqa: PLR0913 an option each
     """
     from sutazai.units import parse_duration_ms
 
-    request: dict[str, Any] = {"agent": agent, "skill": skill, "input": _input(words or [], input_json)}
+    request: dict[str, Any] = {"agent": agent, "skill": skill, "input": read_input(words or [], input_json)}
     if session:
         request["session"] = session
     if key:
@@ -52,12 +53,40 @@ def run(  # noqa: PLR0913 an option each
             request["deadline_ms"] = parse_duration_ms(deadline)
         except ValueError as error:
             raise CliError(f"--deadline: {error}", BAD_MANIFEST) from error
-    paths = fleets.paths_of(fleet)
-    _check(paths, agent, skill, request["input"])
-    with TaskClient(paths.run.name) as client:
+    _check(fleets.paths_of(fleet), agent, skill, request["input"])
+    return _follow(request, Asked(detach=detach, fleet=fleet, as_json=as_json))
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """How a request is made.
+
+    Attributes:
+        key: idempotency key, if any.
+        detach: do not wait.
+        fleet: whose.
+        as_json: for programs.
+    """
+
+    key: str | None = None
+    detach: bool = False
+    fleet: str | None = None
+    as_json: bool = False
+
+
+def submit_and_follow(agent: str, skill: str, given: dict[str, Any], asked: Asked) -> int:
+    """Ask for a skill as ``sutazai ask`` does; gives the exit code."""
+    request: dict[str, Any] = {"agent": agent, "skill": skill, "input": given}
+    if asked.key:
+        request["idempotency_key"] = asked.key
+    return _follow(request, asked)
+
+
+def _follow(request: dict[str, Any], asked: Asked) -> int:
+    with TaskClient(fleets.paths_of(asked.fleet).run.name) as client:
         identifier = client.submit([request])[0]["id"]
-        if detach:
-            print_json({"id": identifier}) if as_json else print(identifier)
+        if asked.detach:
+            print_json({"id": identifier}) if asked.as_json else print(identifier)
             return OK
         note(f"{identifier} is accepted and stored")
         try:
@@ -67,9 +96,9 @@ def run(  # noqa: PLR0913 an option each
             raise
         done = client.get(identifier)
     if done["status"] == "succeeded":
-        _answer(done, as_json=as_json)
+        _answer(done, as_json=asked.as_json)
         return OK
-    if as_json:
+    if asked.as_json:
         print_json(done)
     else:
         reason = (done.get("error") or {}).get("message") or "no reason was given"
@@ -112,7 +141,7 @@ def _check(paths: FleetPaths, agent: str, skill: str, given: dict[str, Any]) -> 
         raise CliError(f"the input does not fit {agent}.{skill}: {'; '.join(mistakes)}", REFUSED)
 
 
-def _input(words: list[str], whole: str | None) -> dict[str, Any]:
+def read_input(words: list[str], whole: str | None) -> dict[str, Any]:
     """Build the input out of words and JSON.
 
     Raises:

@@ -97,7 +97,7 @@ def _execute(agent: Agent, turn: Turn, context: Context, run: Runner) -> Commit:
         value = _continue(agent, turn.task.step, (turn.results, turn.carry), context, run)
     else:
         value = run(skill.function, _validated(lambda: skill.arguments(turn.input, context), "input"))
-    while isinstance(value, Wait) and not value.calls:
+    while isinstance(value, Wait) and not value.calls and not value.running:
         value = _continue(agent, value.step, ([], value.carry), context, run)
     if isinstance(value, Wait):
         return _wait(agent, value, context)
@@ -158,7 +158,7 @@ def _wait(agent: Agent, wait: Wait[Any], context: Context) -> Commit:
     if size > CARRY_BYTES_MAX:
         raise NonRetryableError(f"the carry of a wait has {size} bytes; the limit is {CARRY_BYTES_MAX}")
     emits = _emits(context, wait.calls)
-    tasks = [call.id for call in wait.calls]
+    tasks = [*wait.running, *(call.id for call in wait.calls)]
     if len(set(tasks)) != len(tasks):
         raise NonRetryableError("a wait names the same call twice: make one call for each piece of work")
     return Commit(

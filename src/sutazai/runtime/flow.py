@@ -121,13 +121,15 @@ class Wait(Generic[T]):
         calls: from ``Context.call``; their order is the order of the results.
         then: a function marked with ``@agent.step``, or its name.
         carry: handed to the step as it is; JSON.
-        count: go on when so many of the calls are done; 0 for all. The others run on: name them in the next wait again.
+        count: go on when so many of them are done; 0 for all.
+        running: ids of tasks that this one emitted before and that run on; their results come first.
     """
 
     calls: Sequence[Call]
     then: Callable[..., Any] | str
     carry: dict[str, Any] = field(default_factory=dict)
     count: int = 0
+    running: Sequence[str] = ()
 
     @property
     def step(self) -> str:

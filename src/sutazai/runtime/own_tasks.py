@@ -31,6 +31,10 @@ class OwnTask:
         error: ``{code, message, …}`` of an end without success.
         progress: ``{fraction, text}`` of the running turn.
         why: it waits in its queue; empty when nothing is in the way.
+        label: its name in a history, for people.
+        starts: turns that began; only in a ``tree``.
+        commits: of them, those that left a result, or a wait for others.
+        lost: of them, those that left nothing: their instance or the broker died, or they fell silent.
     """
 
     id: str
@@ -45,6 +49,10 @@ class OwnTask:
     error: dict[str, Any] = field(default_factory=dict)
     progress: dict[str, Any] = field(default_factory=dict)
     why: str = ""
+    label: str = ""
+    starts: int = 0
+    commits: int = 0
+    lost: int = 0
 
     @property
     def is_over(self) -> bool:
@@ -79,7 +87,7 @@ class OwnTasks:
         return self._tasks({"do": "tree", "of": task})
 
     def cancel(self, task: str, reason: str = "") -> list[OwnTask]:
-        """Cancel a task that this agent was asked for, with all that came out of it; at once, not with the commit.
+        """Cancel a task that this agent was asked for or has emitted, with all that came out of it; at once.
 
         What is over stays as it is, and doing it again changes nothing. A running turn is told to stop, and its
         instance is ended when it does not.

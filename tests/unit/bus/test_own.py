@@ -102,7 +102,7 @@ def test_others_tasks_are_others(rig: Rig) -> None:
     for do in ("tree", "cancel"):
         answer = ask(peer, turn, session, rig, do=do, of=goal)
         assert (answer["code"], answer["t"]) == ("refused", "error")
-        assert "is not one of b" in answer["detail"]
+        assert "is not one of b, nor made by one" in answer["detail"]
         assert ask(peer, turn, session, rig, do=do, of="t_unknown")["code"] == "not-found"
         assert ask(peer, turn, session, rig, do=do)["code"] == "refused"
     answer = ask(peer, turn, session, rig, do="cancel", of=turn["task"]["id"])
@@ -118,3 +118,13 @@ def test_only_a_turn_that_holds_may_ask(rig: Rig) -> None:
     assert ask(peer, turn, session, rig, do="list", task="t_other")["code"] == "fenced"
     assert ask(peer, turn, session, rig, do="delete", of="t_child1")["code"] == "invalid-input"
     assert ask(peer, turn, session, rig, do="list", limit=0)["code"] == "invalid-input"
+
+
+def test_what_was_handed_on_may_be_called_off(rig: Rig) -> None:
+    """A task that an own task emitted is read with its turns, and cancelled, though another agent works on it."""
+    rig.submit("a")
+    peer, session, turn = turn_of(rig, "a", "k-second")
+    (seen,) = ask(peer, turn, session, rig, do="tree", of="t_child1")["tasks"]
+    assert (seen["starts"], seen["commits"], seen["lost"]) == (1, 0, 0)
+    assert ask(peer, turn, session, rig, do="cancel", of="t_child1")["tasks"][0]["status"] == "cancelled"
+    assert rig.status("t_child2") == "queued"

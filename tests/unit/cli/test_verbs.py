@@ -138,14 +138,14 @@ def test_a_named_fleet_that_is_down_is_named_in_the_message() -> None:
 )
 def test_input_words_become_json(words: list[str], whole: str | None, expected: dict[str, Any]) -> None:
     """A value that is JSON is taken as JSON, anything else as text."""
-    assert ask._input(words, whole) == expected
+    assert ask.read_input(words, whole) == expected
 
 
 @pytest.mark.parametrize(("words", "whole"), [(["a"], None), (["=1"], None), ([], "[1]"), ([], "{")])
 def test_bad_input_words_are_refused(words: list[str], whole: str | None) -> None:
     """What is no NAME=VALUE and no JSON object says so, with exit code 2."""
     with pytest.raises(CliError) as caught:
-        ask._input(words, whole)
+        ask.read_input(words, whole)
     assert caught.value.code == BAD_MANIFEST
 
 
