@@ -8,7 +8,7 @@ import signal
 import time
 from typing import TYPE_CHECKING, Any
 
-from sutazai.client import TaskClient
+from sutazai.client import SupervisorClient, TaskClient
 from sutazai.testing.fleet import LiveFleet
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def start(client: TaskClient, workflow: str | dict[str, Any], skill: str = "run"
     return name
 
 
-def until(client: TaskClient, what: Any, seconds: float = 30) -> Any:
+def until(what: Any, seconds: float = 60) -> Any:
     """Ask until something is so."""
     give_up_at = time.monotonic() + seconds
     while True:
@@ -102,6 +102,12 @@ def until(client: TaskClient, what: Any, seconds: float = 30) -> Any:
             return found
         assert time.monotonic() < give_up_at, "it did not come to it"
         time.sleep(0.02)
+
+
+def process(fleet: LiveFleet, name: str) -> int:
+    """Process id of one of the fleet's own processes."""
+    with SupervisorClient(fleet.name) as supervisor:
+        return int(next(row["pid"] for row in supervisor.status()["processes"] if row["name"] == name))
 
 
 def kill(pid: int) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from sutazai.cli import ask, fleets, task
 from sutazai.cli.down import FleetOption, JsonOption
-from sutazai.cli.exits import FAILED, OK, CliError
+from sutazai.cli.exits import FAILED, OK, REFUSED, CliError
 from sutazai.cli.output import console, note, print_json
 from sutazai.client import TaskClient
 
@@ -32,7 +32,7 @@ def check(file: FileArgument, *, fleet: FleetOption = None, as_json: JsonOption 
     flow = read_file(file)
     catalogue = _catalogue(fleet)
     checking.check(flow, catalogue, str(file))
-    count = sum(1 for _ in checking.walk(flow.root)) - 1
+    count = checking.count(flow)
     if as_json:
         print_json({"workflow": flow.name, "steps": count, "skills_checked": catalogue is not None})
         return
@@ -62,7 +62,7 @@ def run_workflow(  # noqa: PLR0913 an option each
     checking.check(flow, _catalogue(fleet), str(file))
     inputs = ask.read_input(words or [], input_json)
     if problems := checking.problems_of_inputs(flow, inputs):
-        raise CliError(f"the inputs do not fit {flow.name}: {'; '.join(problems)}")
+        raise CliError(f"the inputs do not fit {flow.name}: {'; '.join(problems)}", REFUSED)
     request: dict[str, Any] = {"workflow": file.read_text(encoding="utf-8"), "inputs": inputs}
     return _ask("run", request, ask.Asked(key=key, detach=detach, fleet=fleet, as_json=as_json))
 

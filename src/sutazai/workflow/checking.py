@@ -58,6 +58,13 @@ def problems_of_inputs(flow: Flow, given: Mapping[str, Any]) -> list[str]:
     return found
 
 
+def count(flow: Flow) -> int:
+    """How many steps have a name: not the body of a map, nor the branches of a choice."""
+    return sum(
+        1 for step in walk(flow.root) if step is not flow.root and step.name.isidentifier() and step.name != "do"
+    )
+
+
 def walk(step: Step) -> Iterator[Step]:
     """A step and all inside of it."""
     yield step

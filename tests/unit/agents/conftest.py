@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import importlib
 import itertools
 import time
@@ -197,12 +198,21 @@ class Broker:
         self.on_own: Callable[[dict[str, Any]], list[dict[str, Any]]] | None = None
         self.states: dict[tuple[str, str], dict[str, Any]] = {}
         self._ids = itertools.count(1)
+        self.kept: dict[str, dict[str, Any]] = {}
+        self.ended: dict[str, Result] = {}
+        self.labels: list[str] = []
 
     def ask(self, agent: str, skill: str, data: dict[str, Any]) -> Result:
         """Run a task to its end."""
         return self._run(f"t_{next(self._ids)}", agent, skill, data)
 
     def _run(self, task: str, agent: str, skill: str, data: dict[str, Any], session: str = "") -> Result:
+        if task in self.ended:
+            return self.ended[task]
+        self.ended[task] = self._execute(task, agent, skill, data, session)
+        return self.ended[task]
+
+    def _execute(self, task: str, agent: str, skill: str, data: dict[str, Any], session: str) -> Result:
         self.asked.append((f"{agent}.{skill}", data))
         outcome = self.outcomes.get(f"{agent}.{skill}")
         if isinstance(outcome, dict):
@@ -218,6 +228,8 @@ class Broker:
             commit = execute(AGENTS[agent], turn, self.context(turn), lambda function, given: function(**given))
             if commit.state is not None:
                 self.states[agent, session] = commit.state
+            self.kept.setdefault(task, {}).update(copy.deepcopy(commit.keeps))
+            self.labels += [entry["label"] for entry in commit.emits if entry["label"]]
             if commit.outcome != "wait":
                 for entry in commit.emits:
                     self._run(entry["id"], entry["agent"], entry["skill"], entry["input"], entry.get("session") or "")
@@ -226,7 +238,9 @@ class Broker:
             wait = commit.wait or {}
             emits = {entry["id"]: entry for entry in commit.emits}
             results = [
-                self._run(
+                self.ended[child]
+                if child in self.ended
+                else self._run(
                     child,
                     emits[child]["agent"],
                     emits[child]["skill"],
@@ -237,6 +251,14 @@ class Broker:
             ]
             step, carry = wait["then"], wait["carry"]
 
+    def _recall(self, task: str, fields: dict[str, Any]) -> dict[str, Any]:
+        kept = self.kept.get(fields["of"] or task, {})
+        ends = [self.ended[name] for name in fields.get("results", ()) if name in self.ended]
+        return {
+            "values": {name: kept[name] for name in fields.get("names", ()) if name in kept},
+            "results": [dataclasses.asdict(end) for end in ends],
+        }
+
     def _act(self, _: Context, action: str, arguments: dict[str, Any]) -> dict[str, Any]:
         self.acts.append((action, arguments))
         if self.act is None:
@@ -245,7 +267,11 @@ class Broker:
 
     def context(self, turn: Turn) -> Context:
         """A real context on recorded facts."""
-        context = Context(turn, Surroundings(settings=self.settings, on_act=self._act, on_own=self.on_own))
+        around = Surroundings(
+            settings=self.settings, on_act=self._act, on_own=self.on_own,
+            on_recall=lambda fields: self._recall(turn.task.id, fields),
+        )  # fmt: skip
+        context = Context(turn, around)
         context._fleet = self.fleet  # type: ignore[assignment]
         context._llm = self.llm  # type: ignore[assignment]
         return context

@@ -31,6 +31,8 @@ ALLOWED = (
     "sutazai.units",
     "sutazai.ids",
     "sutazai.limits",
+    "sutazai.outside",
+    "sutazai.workflow",
 )
 
 
