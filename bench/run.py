@@ -1,6 +1,6 @@
 """Why it exists: `make bench` runs every benchmark in one go, prints one page, and fails when a promise is missed.
 
-usage: bench/run.py [NAME…]   names are the files beside this one: plan memory wake tasks queue_size up
+usage: bench/run.py [NAME…]   names are the files beside this one: plan memory wake tasks queue_size workflow up
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-BENCHES = ("plan", "memory", "wake", "tasks", "queue_size", "up")
+BENCHES = ("plan", "memory", "wake", "tasks", "queue_size", "workflow", "up")
 
 
 def main() -> int:
