@@ -30,7 +30,9 @@ AGENTS: dict[str, Agent] = {
 }
 #: The agents of the recorded fleet: those that the first incident needs.
 FLEET = (
+    "agent-orchestrator",
     "agentzero-coordinator",
+    "crewai",
     "health-monitor",
     "incident-timeline-writer",
     "ram-hardware-optimizer",
