@@ -195,7 +195,7 @@ def test_all_mistakes_of_meaning_at_once() -> None:
     found = mistakes(REFERENCES)
     wanted = [
         "5:50: the step second has not ended here",
-        "6:51: there is no input 'm' (did you mean n?)",
+        "6:51: there is no input 'm' (write one of: n)",
         "6:51: there is no step 'frist' (did you mean first?)",
         "6:51: there is no 'first' here (write steps.first.result)",
         "own uses its own result",
