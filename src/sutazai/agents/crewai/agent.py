@@ -12,6 +12,7 @@ from sutazai.agents.crewai import graph, working
 from sutazai.agents.crewai.models import Assignment, Brief, CrewResult, CrewTask, Review, Role, Seen, Told, Work
 from sutazai.errors import RefusedError
 from sutazai.runtime import Agent, Context, NonRetryableError, Result, SkillError, UnavailableError, Wait
+from sutazai.runtime.grounding import grounded, sentences_of, sentences_schema
 
 agent = Agent("crewai")
 
@@ -68,8 +69,8 @@ def work(ctx: Context, brief: Brief) -> Work:
     who = next((each for each in brief.roles if each.name == brief.role), brief.roles[0])
     messages = working.question(brief, who, found[0])
     has_material = bool(found[0] or brief.context or not asked)
-    data, why = _ask(ctx, messages, working.SCHEMA, use_llm=brief.use_llm and has_material)
-    kept, removed = working.checked(working.sentences_of(data), messages[1]["content"])
+    data, why = _ask(ctx, messages, sentences_schema(working.SENTENCES_MAX), use_llm=brief.use_llm and has_material)
+    kept, removed = grounded(sentences_of(data, working.SENTENCES_MAX), messages[1]["content"])
     return working.work(brief, who.name, found, working.Words(kept, removed, why))
 
 

@@ -1,43 +1,26 @@
-"""Why it exists: facts are listed as skills gave them; the model's sentences stay when their numbers are there.
+"""Why it exists: facts are listed as skills gave them, and the model's words stand before them.
 
 Pure: what the model answered comes in as an argument.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sutazai.agents.crewai.models import Facts, Work
+from sutazai.runtime.grounding import lines_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from sutazai.agents.crewai.models import Brief, Role, Seen, Told
 
 LINES_MAX = 24
-_VALUE_CHARACTERS_MAX = 160
 _CONTEXT_CHARACTERS_MAX = 1_500
 _PROMPT_CHARACTERS_MAX = 5_000
 SENTENCES_MAX = 5
-_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
-_NUMBER_WORDS = re.compile(
-    r"\b(two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|dozens?|twenty|thirty|forty|fifty|hundreds?|"
-    r"thousands?|millions?|half|halved|twice|double[ds]?|triple[ds]?|percent)\b",
-    re.IGNORECASE,
-)
-SCHEMA: dict[str, Any] = {
-    "type": "object",
-    "properties": {
-        "sentences": {
-            "type": "array", "minItems": 1, "maxItems": SENTENCES_MAX, "items": {"type": "string", "maxLength": 240},
-        }
-    },
-    "required": ["sentences"],
-    "additionalProperties": False,
-}  # fmt: skip
 
 
 def facts_of(asked: Sequence[str], seen: Mapping[str, Seen]) -> tuple[list[Facts], list[str]]:
@@ -47,21 +30,9 @@ def facts_of(asked: Sequence[str], seen: Mapping[str, Seen]) -> tuple[list[Facts
         if end.status != "succeeded":
             failed.append(f"{skill} {end.status}: {(end.error or {}).get('message') or 'no reason was given'}"[:300])
             continue
-        lines = list(_lines(end.result, ""))
-        found.append(Facts(skill=skill, lines=lines[:LINES_MAX], left_out=max(0, len(lines) - LINES_MAX)))
+        lines, left_out = lines_of(end.result, LINES_MAX)
+        found.append(Facts(skill=skill, lines=lines, left_out=left_out))
     return found, failed
-
-
-def _lines(value: Any, path: str) -> Iterator[str]:
-    if isinstance(value, dict) and value:
-        for key, inner in value.items():
-            yield from _lines(inner, f"{path}.{key}" if path else str(key))
-    elif isinstance(value, list) and value:
-        for number, inner in enumerate(value):
-            yield from _lines(inner, f"{path}[{number}]")
-    else:
-        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        yield f"{path or 'value'}: {text.strip()[:_VALUE_CHARACTERS_MAX]}"
 
 
 def question(brief: Brief, role: Role, facts: Sequence[Facts]) -> list[dict[str, str]]:
@@ -77,25 +48,6 @@ def question(brief: Brief, role: Role, facts: Sequence[Facts]) -> list[dict[str,
         parts.append(f"The last version would not do: {brief.feedback}")
     content = "\n\n".join(parts)[:_PROMPT_CHARACTERS_MAX]
     return [{"role": "system", "content": system}, {"role": "user", "content": content}]
-
-
-def sentences_of(answer: Any) -> list[str]:
-    """Take sentences out of the model's answer, of whatever shape it is."""
-    found = answer.get("sentences") if isinstance(answer, dict) else None
-    texts = found if isinstance(found, list) else []
-    return [text.strip() for text in texts if isinstance(text, str) and text.strip()][:SENTENCES_MAX]
-
-
-def checked(sentences: Sequence[str], material: str) -> tuple[list[str], list[str]]:
-    """Part sentences into those whose numbers all stand in the material, and the others."""
-    there = set(_NUMBER.findall(material))
-    kept: list[str] = []
-    removed: list[str] = []
-    for text in sentences:
-        invented = [number for number in _NUMBER.findall(text) if number not in there]
-        words = [word for word in _NUMBER_WORDS.findall(text) if word.lower() not in material.lower()]
-        (removed if invented or words else kept).append(text)
-    return kept, removed
 
 
 @dataclass(frozen=True, slots=True)
