@@ -18,11 +18,17 @@ STAGE_DETECT, STAGE_INVESTIGATE, STAGE_REPORT = 0, 1, 2
 _CHILD_DEADLINE_S_MIN = 20.0
 _STAGES = 3
 NAME = "agentzero-coordinator"
+#: A goal that is handed on as it is would be planned twice.
+_PLANNERS = frozenset({"autogpt"})
 
 
 def read_cards(ctx: Context) -> list[Card]:
-    """All skills of the fleet but this agent's own."""
-    agents = [CatalogueAgent.model_validate(agent, from_attributes=True) for agent in ctx.fleet.agents()]
+    """All skills of the fleet but this agent's own, and but those of agents that plan towards a goal themselves."""
+    agents = [
+        CatalogueAgent.model_validate(agent, from_attributes=True)
+        for agent in ctx.fleet.agents()
+        if agent.name not in _PLANNERS
+    ]
     return catalogue.cards(agents, without=NAME)
 
 
