@@ -1,7 +1,7 @@
 """Why it exists: agents that let a model write need two things: facts cut to lines, and a check of its numbers.
 
 A fact is what a skill gave. A sentence of the model stays only when each of its numbers stands in the material that it
-was given; words like "twelve" count as numbers.
+was given (words like "twelve" count as numbers) and when it does not contradict another one.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 _VALUE_CHARACTERS_MAX = 160
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+_DENIALS = frozenset({"not", "no", "never"})
+_PREFIXED_CHARACTERS_MIN = 7
 _NUMBER_WORDS = re.compile(
     r"\b(two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|dozens?|twenty|thirty|forty|fifty|hundreds?|"
     r"thousands?|millions?|half|halved|twice|double[ds]?|triple[ds]?|percent)\b",
@@ -59,7 +61,11 @@ def sentences_of(answer: Any, most: int) -> list[str]:
 
 
 def grounded(sentences: Sequence[str], material: str) -> tuple[list[str], list[str]]:
-    """Part sentences into those whose numbers all stand in the material, and the others."""
+    """Part sentences into those that may stand, and the others.
+
+    A sentence may stand when its numbers all stand in the material, and when no other one says the contrary: of a pair
+    like "it is healthy" and "it is not healthy" neither does. The same said twice is said once.
+    """
     there = set(_NUMBER.findall(material))
     kept: list[str] = []
     removed: list[str] = []
@@ -67,4 +73,28 @@ def grounded(sentences: Sequence[str], material: str) -> tuple[list[str], list[s
         invented = [number for number in _NUMBER.findall(text) if number not in there]
         words = [word for word in _NUMBER_WORDS.findall(text) if word.lower() not in material.lower()]
         (removed if invented or words else kept).append(text)
-    return kept, removed
+    said: dict[str, set[bool]] = {}
+    for text in kept:
+        claim, denied = _claim(text)
+        said.setdefault(claim, set()).add(denied)
+    stand: dict[str, str] = {}
+    for text in kept:
+        claim, _ = _claim(text)
+        if len(said[claim]) > 1:
+            removed.append(text)
+        else:
+            stand.setdefault(claim, text)
+    return list(stand.values()), removed
+
+
+def _claim(text: str) -> tuple[str, bool]:
+    """What a sentence says, without its negations, and whether it denies it."""
+    words = re.findall(r"[a-z0-9.]+", text.lower().replace("n't", " not").rstrip(". "))
+    denials = 0
+    found = []
+    for word in words:
+        prefixed = len(word) >= _PREFIXED_CHARACTERS_MIN and word.startswith("un")
+        denials += word in _DENIALS or prefixed
+        if word not in _DENIALS:
+            found.append(word.removeprefix("un") if prefixed else word)
+    return " ".join(found), denials % 2 == 1

@@ -59,7 +59,9 @@ class Pursuit(BaseModel):
     steps: list[Entry]
     tokens: int
     seconds: float
-    removed: list[str] = Field(default_factory=list, description="sentences with numbers that no fact holds")
+    removed: list[str] = Field(
+        default_factory=list, description="sentences with invented numbers, or that contradict others"
+    )
     notes: list[str] = Field(default_factory=list)
     resumed_from: str = ""
 

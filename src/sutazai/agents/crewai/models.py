@@ -84,7 +84,9 @@ class Work(BaseModel):
     failed: list[str] = Field(description="skills that gave nothing, and why")
     prose: Literal["llm", "none"]
     why: str = Field(default="", description="why there are no words of the model")
-    removed: list[str] = Field(default_factory=list, description="sentences with numbers that no fact holds")
+    removed: list[str] = Field(
+        default_factory=list, description="sentences with invented numbers, or that contradict others"
+    )
 
 
 class Assignment(BaseModel):
