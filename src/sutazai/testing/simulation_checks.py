@@ -193,6 +193,9 @@ class Checks:
             numbers[status] += 1
             numbers[3] += status == 0 and not held and due_ms == 0
         self._check_counts(counts, dead)
+        held = self._query("SELECT COALESCE(SUM(input_bytes), 0) FROM tasks WHERE status < 3")[0][0]
+        if held != self._world.store.counts.bytes:
+            self._world.fail(f"the open tasks hold {held} bytes, {self._world.store.counts.bytes} are counted")
         for name, above in self._query(
             "SELECT c.id, p.id FROM tasks AS c JOIN tasks AS p ON c.parent = p.seq WHERE c.status < 3 AND p.status > 5"
         ):
