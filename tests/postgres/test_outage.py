@@ -152,3 +152,17 @@ def test_a_broker_says_why_it_cannot_open_its_store(own_server: PostgresServer, 
             BrokerProcess("--store", "postgres", "--store-dsn-file", str(path)),
         ):
             pass
+
+
+def test_a_broker_finds_the_server_of_its_own_fleet(own_server: PostgresServer) -> None:
+    """Without a file named, the one that the fleet's server wrote; room is set aside, since the disk is the fleet's."""
+    broker = BrokerProcess("--store", "postgres", "--ballast-bytes", "4096")
+    place = broker.state_root / broker.fleet / "services/postgres"
+    place.mkdir(parents=True)
+    (place / "dsn").touch(mode=0o600)
+    (place / "dsn").write_text(read_dsn(own_server.state / "dsn"), encoding="utf-8")
+    with broker, broker.client() as client:
+        client.request({"t": "submit", "tasks": [ECHO]}, WAIT_S)
+        assert (broker.state_root / broker.fleet / "store.ballast").stat().st_size == 4096
+        assert not broker.store.exists()
+    assert own_server.run("SELECT agent, status FROM tasks") == [("a0", 0)]
