@@ -53,9 +53,14 @@ class Runtime:
     memory_bytes: int = 256 << 20
 
 
+#: Where the fixture agent of each language is; Go's is linked into its worker.
+FIXTURES = {
+    "node": HERE / "agents/conformance.mjs",
+    "go": LANGUAGES["go"].folder / "conformance/agent.go",
+}
 RUNTIMES = [
     Runtime("python", HERE / "agents/conformance.py", hosts=False),
-    *(Runtime(name, HERE / f"agents/conformance{each.suffixes[0]}") for name, each in LANGUAGES.items()),
+    *(Runtime(name, FIXTURES[name]) for name in LANGUAGES),
 ]
 
 

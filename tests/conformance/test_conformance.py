@@ -324,10 +324,18 @@ def _node(vectors: list[dict[str, Any]]) -> list[str]:
     return found
 
 
+def _go(vectors: list[dict[str, Any]]) -> list[str]:
+    program, _ = LANGUAGES["go"].find()
+    done = subprocess.run([program, "ids"], input=json.dumps(vectors), capture_output=True, check=True, text=True)
+    found: list[str] = json.loads(done.stdout)
+    return found
+
+
 #: How a language computes the vectors.
 COMPUTE: dict[str, Callable[[list[dict[str, Any]]], list[str]]] = {
     "python": lambda vectors: [child_task_id(each["parent"], each["site"], each["index"]) for each in vectors],
     "node": _node,
+    "go": _go,
 }
 
 
