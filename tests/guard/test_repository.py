@@ -47,6 +47,12 @@ def test_no_index_host_no_machine_path_no_secret() -> None:
             assert found is None, f"{path.relative_to(ROOT)}: {found.group(0) if found else ''}"
 
 
+def test_what_is_installed_is_not_in_the_repository() -> None:
+    """Packages come from their locks; none lies among the sources."""
+    found = [path for path in _tracked() if {"node_modules", "site-packages"} & set(path.parts[len(ROOT.parts) :])]
+    assert not found
+
+
 def test_licence_and_dependencies_licences_are_listed() -> None:
     """The licence is Apache-2.0 and every pinned run-time dependency stands in the list with its own."""
     assert "Apache License" in (ROOT / "LICENSE").read_text()
