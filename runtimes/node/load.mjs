@@ -23,7 +23,11 @@ function hook() {
 export async function load(file) {
   hook();
   const code = statSync(file).isDirectory() ? path.join(file, "agent.mjs") : file;
-  const { default: definition } = await import(pathToFileURL(code).href);
+  const { default: definition } = await import(pathToFileURL(code).href).catch((error) => {
+    const missing = /^Cannot find package '([^']+)'/.exec(error?.message ?? "")?.[1];
+    if (!missing) throw error;
+    throw new NonRetryableError(`the package ${missing} is not installed; run: scripts/bootstrap base node, or npm install ${missing} beside the agent`);
+  });
   const mistakes = mistakesOf(definition);
   if (mistakes.length) throw new NonRetryableError(mistakes.join("; "));
   return definition;

@@ -31,7 +31,7 @@ def test_golden_tasks(folder: Path) -> None:
     program, why = language.find()
     if not program:
         pytest.skip(f"{why}; {language.hint}")
-    if language.name == "node" and not (language.folder / "node_modules").is_dir():
+    if language.name == "node" and not (language.folder / "node_modules/.package-lock.json").is_file():
         pytest.skip("its packages are not installed; run: scripts/bootstrap base node")
     runtime = rig_module.Runtime(agent.runtime, Path(agent.module), agent=agent.name, memory_bytes=agent.memory_bytes)
     wrong: list[Any] = []

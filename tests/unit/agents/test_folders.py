@@ -83,6 +83,8 @@ def _skills(folder: Path) -> set[str]:
     program, why = language.find()
     if not program:
         pytest.skip(f"{why}; {language.hint}")
+    if agent.runtime == "node" and not (language.folder / "node_modules/.package-lock.json").is_file():
+        pytest.skip("its packages are not installed; run: scripts/bootstrap base node")
     done = subprocess.run([program, *language.describe, agent.module], capture_output=True, text=True, check=True)
     return {skill["name"] for skill in json.loads(done.stdout)[0]["skills"]}
 
