@@ -6,7 +6,7 @@ RUN_GROUPS = base llm data ml documents development env-semgrep
 DEV_GROUPS = base llm data ml documents development postgres rabbitmq valkey env-semgrep go node dev
 BIN = .venv/bin
 
-.PHONY: run down test test-vm lint bench docs setup setup-dev lock
+.PHONY: run down test test-vm lint bench bench-queue docs setup setup-dev lock
 
 run: setup ## set up, bring the fleet up, run the demonstration on it, leave it running
 	@$(BIN)/sutazai up $(FLEET)
@@ -35,6 +35,10 @@ lint: setup-dev ## style, types, layers
 
 bench: setup-dev ## measure, side by side with the alternative, and print the table
 	@$(BIN)/python bench/run.py $(ARGS)
+
+bench-queue: setup-dev ## measure the queue beside dramatiq, Celery, taskiq, procrastinate, huey and DBOS
+	@scripts/bootstrap $(DEV_GROUPS) env-bench
+	@$(BIN)/python bench/queue/run.py $(ARGS)
 
 docs: setup-dev ## write the generated pages of the reference
 	@$(BIN)/python scripts/generate_reference.py
