@@ -4,6 +4,7 @@ import (
 	"sutazai/agent"
 	"sutazai/agents/honeypot_deployment_agent"
 	"sutazai/agents/log_aggregator_loki"
+	"sutazai/agents/metrics_collector_prometheus"
 	"sutazai/conformance"
 )
 
@@ -15,6 +16,7 @@ func linked() map[string]*agent.Agent {
 		conformance.Agent,
 		honeypot_deployment_agent.Agent,
 		log_aggregator_loki.Agent,
+		metrics_collector_prometheus.Agent,
 	} {
 		found[one.Name] = one
 	}
