@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -11,7 +12,6 @@ import pytest
 
 from sutazai import checks
 from sutazai.host import golang
-from sutazai.ids import child_task_id
 
 GO, _WHY = golang.find_toolchain()
 WORKER, _WORKER_WHY = golang.find_worker()
@@ -20,11 +20,14 @@ needs_worker = pytest.mark.skipif(not WORKER, reason=f"{_WORKER_WHY}; {golang.HI
 PACKAGES = ("./...", "sutazai/agents/...")
 
 
-def _go(*words: str) -> subprocess.CompletedProcess[str]:
+def _environment() -> dict[str, str]:
     cache = golang.worker_path().with_name("cache")
-    env = golang.environment(cache if cache.is_dir() and os.access(cache, os.W_OK) else None)
+    return golang.environment(cache if cache.is_dir() and os.access(cache, os.W_OK) else None)
+
+
+def _go(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [GO, *words], cwd=golang.RUNTIME, env=env, capture_output=True, text=True, check=False, timeout=170
+        [GO, *words], cwd=golang.RUNTIME, env=_environment(), capture_output=True, text=True, check=False, timeout=170
     )
 
 
@@ -91,9 +94,19 @@ def test_worker_says_how_it_is_started() -> None:
         assert (done.returncode, text in done.stderr) == (2, True)
 
 
-def test_child_ids_are_those_of_the_shared_vectors() -> None:
-    """``runtimes/child_ids.json`` holds what each language must make; Go's own test reads it too."""
-    vectors = json.loads((golang.RUNTIME.parent / "child_ids.json").read_text())
-    assert len(vectors) >= 5
-    for vector in vectors:
-        assert child_task_id(vector["parent"], vector["site"], vector["index"]) == vector["id"]
+@needs_go
+def test_the_howto_word_by_word(tmp_path: Path) -> None:
+    """The agent of the howto, linked into a worker of its own by the commands there, does what the last line says."""
+    text = (golang.RUNTIME.parents[1] / "docs/howto/write-an-agent-in-go.md").read_text()
+    code = re.search(r"```go\n(.*?)```", text, re.DOTALL)
+    commands = re.search(r"```sh\n(.*?)```", text, re.DOTALL)
+    assert code is not None
+    assert commands is not None
+    (tmp_path / "adder").mkdir()
+    (tmp_path / "adder" / "agent.go").write_text(code[1])
+    env = _environment()
+    env |= {"SUTAZAI": str(golang.RUNTIME.parents[1]), "PATH": f"{Path(GO).parent}:{env['PATH']}"}
+    script = ["bash", "-euo", "pipefail", "-c", commands[1]]
+    done = subprocess.run(script, cwd=tmp_path, env=env, capture_output=True, text=True, check=False, timeout=170)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["result"] == {"total": 3}

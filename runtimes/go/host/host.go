@@ -180,7 +180,7 @@ func (w *worker) do(said order) {
 func (w *worker) host(said order) error {
 	code, known := w.Agents[said.Agent]
 	if !known {
-		return fmt.Errorf("this worker has no agent %q: build it anew with scripts/bootstrap go", said.Agent)
+		return fmt.Errorf("this worker has no agent %q: build it anew with scripts/bootstrap base go", said.Agent)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	made := &hosted{agent: said.Agent, cancel: cancel, leave: make(chan struct{})}

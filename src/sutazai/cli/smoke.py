@@ -52,7 +52,8 @@ def _agent(name: str, facts: dict[str, Any], client: TaskClient, supervisor: Sup
     results = []
     peak = 0
     for check in checks.load(path):
-        accepted = client.submit([{"agent": name, "skill": check.skill, "input": check.input}])[0]
+        task = {"agent": name, "skill": check.skill, "input": check.input, "session": check.session or None}
+        accepted = client.submit([task])[0]
         reply = client.wait(accepted["id"], timeout_s=WAIT_S)
         verdict = checks.judge(check, reply)
         results.append({"check": check.name, "ok": verdict.ok, "text": verdict.text, "task": accepted["id"]})
