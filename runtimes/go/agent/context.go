@@ -25,6 +25,10 @@ const (
 	progressMax   = 500 // characters
 	priorityLast  = 9
 	separator     = "\x1f"
+	keptBytesMax  = 1 << 20 // of one value
+	keptMax       = 20_000
+	nameMax       = 200 // characters
+	recalledMax   = 1000
 )
 
 // Surroundings is what a context needs of the instance that it lives in; nil parts make a context for tests of a skill.
@@ -63,7 +67,7 @@ type Context struct {
 	state   json.RawMessage // nil without a session
 	before  json.RawMessage
 	version int64
-	effects []any
+	keeps   map[string]json.RawMessage
 	now     *wire.Progress
 }
 
@@ -215,7 +219,9 @@ func (c *Context) Call(agent, skill string, input any, options ...CallOption) (C
 	if call.emit.Priority < 0 || call.emit.Priority > priorityLast {
 		return Call{}, NonRetryable("a priority is 0 to %d, not %d", priorityLast, call.emit.Priority)
 	}
-	call.ID = c.childID(agent, skill, said.key)
+	if call.ID = ids.NamedChildID(c.Task.ID, said.name); said.name == "" {
+		call.ID = c.childID(agent, skill, said.key)
+	}
 	call.emit.ID, call.emit.Agent, call.emit.Skill, call.emit.Input = call.ID, agent, skill, data
 	return call, nil
 }
@@ -273,7 +279,7 @@ func (c *Context) Emit(agent, skill string, input any, options ...CallOption) (s
 // again from its beginning with the state of this moment.
 func (c *Context) Checkpoint() error {
 	c.mutex.Lock()
-	commit := wire.Commit{Outcome: "checkpoint", State: c.changed(), StateVersion: c.version, Emits: c.emits, Effects: c.effects}
+	commit := wire.Commit{Outcome: "checkpoint", State: c.changed(), StateVersion: c.version, Emits: c.emits, Keeps: c.keeps}
 	known := c.state != nil
 	c.mutex.Unlock()
 	if !known {
@@ -288,7 +294,7 @@ func (c *Context) Checkpoint() error {
 	}
 	c.mutex.Lock()
 	defer c.mutex.Unlock()
-	c.version, c.emits, c.effects, c.counts = version, nil, nil, map[string]int{}
+	c.version, c.emits, c.keeps, c.counts = version, nil, nil, map[string]int{}
 	if commit.State != nil {
 		c.before = commit.State
 	}
@@ -338,6 +344,68 @@ func (c *Context) ask(message wire.Request, into any) error {
 		return err
 	}
 	return reply.Decode(into)
+}
+
+// ChildID gives the id of the task that this one emits under a name.
+func (c *Context) ChildID(name string) string { return ids.NamedChildID(c.Task.ID, name) }
+
+// Keep stores a value under a name for later turns of this task; with the commit, and as long as the task is known. For
+// what is read now and then: unlike state and carry it is not handed over again in each turn.
+func (c *Context) Keep(name string, value any) error {
+	data, err := wire.Marshal(value)
+	if err != nil {
+		return NonRetryable("the value %q to keep is no JSON: %v", short([]byte(name)), err)
+	}
+	if len(data) > keptBytesMax || name == "" || len([]rune(name)) > nameMax {
+		return NonRetryable("the value %q to keep has %d bytes; the limit is %d, and %d characters for its name",
+			short([]byte(name)), len(data), keptBytesMax, nameMax)
+	}
+	c.mutex.Lock()
+	defer c.mutex.Unlock()
+	if c.keeps == nil {
+		c.keeps = map[string]json.RawMessage{}
+	}
+	if len(c.keeps) >= keptMax {
+		return NonRetryable("a turn keeps at most %d values", keptMax)
+	}
+	c.keeps[name] = data
+	return nil
+}
+
+// Recall reads values that earlier turns kept, of this task or (of not empty) of another one of this agent; what there is
+// not is left out.
+func (c *Context) Recall(of string, names ...string) (map[string]json.RawMessage, error) {
+	found, err := c.recall(of, names, func(part []string) *wire.Recall { return &wire.Recall{Names: part} })
+	return found.Values, err
+}
+
+// Results reads how tasks stand that this agent's tasks emitted; one that does not exist is left out.
+func (c *Context) Results(tasks ...string) ([]Result, error) {
+	found, err := c.recall("", tasks, func(part []string) *wire.Recall { return &wire.Recall{Results: part} })
+	return results(found.Results), err
+}
+
+// recall asks in parts, and again for what did not fit an answer.
+func (c *Context) recall(of string, asked []string, make func([]string) *wire.Recall) (wire.Recalled, error) {
+	all := wire.Recalled{Values: map[string]json.RawMessage{}}
+	for len(asked) > 0 {
+		count := len(asked)
+		if count > recalledMax {
+			count = recalledMax
+		}
+		message := make(asked[:count])
+		message.Head, message.Of = wire.Head{Type: "recall"}, of
+		var part wire.Recalled
+		if err := c.ask(message, &part); err != nil {
+			return all, err
+		}
+		for name, value := range part.Values {
+			all.Values[name] = value
+		}
+		all.Results = append(all.Results, part.Results...)
+		asked = append(append([]string{}, part.Left...), asked[count:]...)
+	}
+	return all, nil
 }
 
 // Go runs functions at the same time and waits for all; the first error is returned. A panic in one of them is an error

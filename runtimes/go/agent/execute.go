@@ -127,7 +127,7 @@ func result(found *skill, value any, ctx *Context) (wire.Commit, error) {
 	ctx.mutex.Lock()
 	defer ctx.mutex.Unlock()
 	return wire.Commit{
-		Outcome: "result", Result: data, State: ctx.changed(), StateVersion: ctx.version, Emits: ctx.emits, Effects: ctx.effects,
+		Outcome: "result", Result: data, State: ctx.changed(), StateVersion: ctx.version, Emits: ctx.emits, Keeps: ctx.keeps,
 	}, nil
 }
 
@@ -145,6 +145,9 @@ func carryOf(waits *wait) (json.RawMessage, error) {
 func waiting(agent *Agent, waits *wait, ctx *Context) (wire.Commit, error) {
 	if _, err := stepOf(agent, waits.step); err != nil {
 		return wire.Commit{}, err
+	}
+	if waits.count < 0 || waits.count > len(waits.calls) {
+		return wire.Commit{}, NonRetryable("a wait for the first %d of %d calls", waits.count, len(waits.calls))
 	}
 	carry, err := carryOf(waits)
 	if err != nil {
@@ -165,8 +168,8 @@ func waiting(agent *Agent, waits *wait, ctx *Context) (wire.Commit, error) {
 		return wire.Commit{}, NonRetryable("a turn emits at most %d tasks, not %d: split the work", EmitsMax, len(emits))
 	}
 	return wire.Commit{
-		Outcome: "wait", Wait: &wire.Wait{Tasks: tasks, Then: waits.step, Carry: carry},
-		State: ctx.changed(), StateVersion: ctx.version, Emits: emits, Effects: ctx.effects,
+		Outcome: "wait", Wait: &wire.Wait{Tasks: tasks, Then: waits.step, Carry: carry, Count: waits.count},
+		State: ctx.changed(), StateVersion: ctx.version, Emits: emits, Keeps: ctx.keeps,
 	}, nil
 }
 

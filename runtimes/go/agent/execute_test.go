@@ -274,3 +274,70 @@ func TestProgressIsCutToItsBounds(t *testing.T) {
 		t.Error("it is not cut")
 	}
 }
+
+func TestAWaitForTheFirstSaysHowMany(t *testing.T) {
+	race := New("race",
+		Skill("go", "Races.", func(ctx *Context, in amount) (amount, error) {
+			first, err := ctx.Call("other", "work", nil, Name("left"), Label("left lane"), AttemptsMax(2), IdempotencyKey("k"), IdempotencyWindowMS(9))
+			if err != nil {
+				return amount{}, err
+			}
+			second, err := ctx.Call("other", "work", nil)
+			if err != nil {
+				return amount{}, err
+			}
+			if first.ID != ctx.ChildID("left") || first.ID == second.ID {
+				t.Error("a named child has the id of its name")
+			}
+			return amount{}, WaitFirst(in.N, "end", nil, first, second)
+		}),
+		Step("end", func(*Context, []Result, any) (amount, error) { return amount{}, nil }),
+	)
+	turn := turnOf("go", `{"n": 1}`)
+	commit := Execute(race, turn, contextOf(turn))
+	if commit.Outcome != "wait" || commit.Wait.Count != 1 || commit.Emits[0].Label != "left lane" || *commit.Emits[0].AttemptsMax != 2 || *commit.Emits[0].WindowMS != 9 {
+		t.Errorf("%+v %+v", commit.Wait, commit.Failure)
+	}
+	turn = turnOf("go", `{"n": 3}`)
+	if commit = Execute(race, turn, contextOf(turn)); commit.Failure == nil || commit.Failure.Code != "non-retryable" {
+		t.Errorf("the first three of two: %+v", commit)
+	}
+	if (Result{Status: "leased"}).IsOver() || !(Result{Status: "dead"}).IsOver() {
+		t.Error("what is open and what is over is mixed up")
+	}
+}
+
+func TestWhatIsKeptIsStoredWithTheCommitAndRecalledInParts(t *testing.T) {
+	turn := turnOf("double", `{"n": 1}`)
+	asked := 0
+	ctx := NewContext(context.Background(), turn, Surroundings{Log: NewLog(io.Discard), OnAsk: func(message wire.Request) (wire.Message, error) {
+		recall := message.(*wire.Recall)
+		asked++
+		left := `[]`
+		if asked == 1 {
+			left = `["b"]`
+		}
+		if recall.Type != "recall" || recall.Of != "t_0" {
+			t.Errorf("%+v", recall)
+		}
+		return wire.Message{Type: "recalled", JSON: []byte(fmt.Sprintf(`{"values": {%q: %d}, "results": [], "left": %s}`, recall.Names[0], asked, left))}, nil
+	}})
+	if err := ctx.Keep("a", amount{5}); err != nil {
+		t.Fatal(err)
+	}
+	if commit := Execute(sample, turn, ctx); string(commit.Keeps["a"]) != `{"n":5}` {
+		t.Errorf("%+v", commit)
+	}
+	found, err := ctx.Recall("t_0", "a", "b")
+	if err != nil || asked != 2 || string(found["a"]) != "1" || string(found["b"]) != "2" {
+		t.Errorf("%v %v, asked %d times", found, err, asked)
+	}
+	for name, wrong := range map[string]func() error{
+		"no name": func() error { return ctx.Keep("", 1) }, "a long name": func() error { return ctx.Keep(strings.Repeat("x", 201), 1) },
+		"too large": func() error { return ctx.Keep("x", strings.Repeat("x", 1<<20)) }, "no JSON": func() error { return ctx.Keep("x", func() {}) },
+	} {
+		if wrong() == nil {
+			t.Errorf("%s is kept", name)
+		}
+	}
+}

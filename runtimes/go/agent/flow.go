@@ -21,6 +21,7 @@ type CallOption func(*callOptions)
 
 type callOptions struct {
 	key  string
+	name string
 	emit *Call
 }
 
@@ -52,6 +53,22 @@ func IdempotencyKey(key string) CallOption {
 	return func(o *callOptions) { o.emit.emit.IdempotencyKey = textOrNil(key) }
 }
 
+// IdempotencyWindowMS lets the key be used again after so long; without it, as long as the task is kept.
+func IdempotencyWindowMS(milliseconds int64) CallOption {
+	return func(o *callOptions) { o.emit.emit.WindowMS = &milliseconds }
+}
+
+// AttemptsMax is how often the task may fail by itself until it is dead; without it the agent's default.
+func AttemptsMax(attempts int) CallOption {
+	return func(o *callOptions) { o.emit.emit.AttemptsMax = &attempts }
+}
+
+// Label names the task in a history, for people.
+func Label(label string) CallOption { return func(o *callOptions) { o.emit.emit.Label = label } }
+
+// Name names the task within this one, whatever step emits it: its id is Context.ChildID(name).
+func Name(name string) CallOption { return func(o *callOptions) { o.name = name } }
+
 func textOrNil(text string) *string {
 	if text == "" {
 		return nil
@@ -62,7 +79,7 @@ func textOrNil(text string) *string {
 // Result is how a call ended.
 type Result struct {
 	Task, Agent, Skill string
-	// Status is "succeeded", "failed", "dead", "cancelled" or "expired".
+	// Status is "succeeded", "failed", "dead", "cancelled" or "expired"; after WaitFirst also one of an open task.
 	Status string
 	// Value is what the skill returned, as JSON; empty when it failed.
 	Value json.RawMessage
@@ -99,10 +116,20 @@ func results(entries []wire.Result) []Result {
 	return out
 }
 
+// IsOver tells whether it has ended, well or not.
+func (r Result) IsOver() bool {
+	switch r.Status {
+	case "succeeded", "failed", "dead", "cancelled", "expired":
+		return true
+	}
+	return false
+}
+
 type wait struct {
 	step  string
 	carry any
 	calls []Call
+	count int
 }
 
 func (w *wait) Error() string {
@@ -115,4 +142,10 @@ func (w *wait) Error() string {
 //
 // The turn commits and its place is free; the step runs in a new turn when every call is done, failed ones too, and gets
 // the results in the order of the calls. Without calls the step runs at once, in the same turn.
-func Wait(step string, carry any, calls ...Call) error { return &wait{step, carry, calls} }
+func Wait(step string, carry any, calls ...Call) error { return &wait{step, carry, calls, 0} }
+
+// WaitFirst is a Wait that goes on when so many of the calls are done. The step gets all of them, the open ones with their
+// status and no value; they run on, and a later wait may name them again.
+func WaitFirst(count int, step string, carry any, calls ...Call) error {
+	return &wait{step, carry, calls, count}
+}

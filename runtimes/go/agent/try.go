@@ -18,6 +18,7 @@ type Trial struct {
 	agent    *Agent
 	settings json.RawMessage
 	states   map[string]json.RawMessage
+	kept     map[string]map[string]json.RawMessage // by task
 	number   int
 }
 
@@ -26,7 +27,9 @@ func NewTrial(agent *Agent) *Trial { return NewTrialWith(agent, nil) }
 
 // NewTrialWith makes a trial with settings, as the manifest gives them.
 func NewTrialWith(agent *Agent, settings json.RawMessage) *Trial {
-	return &Trial{agent: agent, settings: settings, states: map[string]json.RawMessage{}}
+	return &Trial{
+		agent: agent, settings: settings, states: map[string]json.RawMessage{}, kept: map[string]map[string]json.RawMessage{},
+	}
 }
 
 // TrialTask is what is asked for.
@@ -66,18 +69,18 @@ func (t *Trial) turns(ctx context.Context, task wire.Task) TrialResult {
 		}
 		turn := wire.Turn{Task: task, State: t.states[task.Session]}
 		around := Surroundings{Log: NewLog(io.Discard), Settings: t.settings, OnCheckpoint: func(commit wire.Commit) (int64, error) {
-			t.store(ctx, task.Session, commit)
+			t.store(ctx, task, commit)
 			return commit.StateVersion + 1, nil
-		}}
+		}, OnAsk: func(message wire.Request) (wire.Message, error) { return t.recall(task.ID, message) }}
 		commit := Execute(t.agent, turn, NewContext(ctx, turn, around))
 		switch commit.Outcome {
 		case "failed":
 			return TrialResult{Status: "failed", Error: commit.Failure}
 		case "result":
-			t.store(ctx, task.Session, commit)
+			t.store(ctx, task, commit)
 			return TrialResult{Status: "succeeded", Result: commit.Result}
 		}
-		done := t.store(ctx, task.Session, commit)
+		done := t.store(ctx, task, commit)
 		task.Step, task.Carry, task.Results = commit.Wait.Then, commit.Wait.Carry, nil
 		for _, id := range commit.Wait.Tasks {
 			task.Results = append(task.Results, done[id])
@@ -86,9 +89,15 @@ func (t *Trial) turns(ctx context.Context, task wire.Task) TrialResult {
 }
 
 // store keeps a commit's state and runs what it emits.
-func (t *Trial) store(ctx context.Context, session string, commit wire.Commit) map[string]wire.Result {
+func (t *Trial) store(ctx context.Context, task wire.Task, commit wire.Commit) map[string]wire.Result {
 	if commit.State != nil {
-		t.states[session] = commit.State
+		t.states[task.Session] = commit.State
+	}
+	for name, value := range commit.Keeps {
+		if t.kept[task.ID] == nil {
+			t.kept[task.ID] = map[string]json.RawMessage{}
+		}
+		t.kept[task.ID][name] = value
 	}
 	done := map[string]wire.Result{}
 	for _, emit := range commit.Emits {
@@ -107,4 +116,23 @@ func (t *Trial) store(ctx context.Context, session string, commit wire.Commit) m
 		done[emit.ID] = result
 	}
 	return done
+}
+
+// recall answers for what was kept; other questions need a fleet.
+func (t *Trial) recall(task string, message wire.Request) (wire.Message, error) {
+	asked, ok := message.(*wire.Recall)
+	if !ok || len(asked.Results) > 0 {
+		return wire.Message{}, NonRetryable("there is no fleet in a trial to ask")
+	}
+	if asked.Of != "" {
+		task = asked.Of
+	}
+	said := wire.Recalled{Values: map[string]json.RawMessage{}}
+	for _, name := range asked.Names {
+		if value, there := t.kept[task][name]; there {
+			said.Values[name] = value
+		}
+	}
+	data, err := wire.Marshal(said)
+	return wire.Message{Type: "recalled", JSON: data}, err
 }

@@ -31,3 +31,6 @@ func ChildTaskID(parent, callSite string, index int) string {
 	}
 	return "t_" + string(digits[:])
 }
+
+// NamedChildID makes the identifier of a task that another emits under a name of its own, whatever turn does it.
+func NamedChildID(parent, name string) string { return ChildTaskID(parent, "\x1e"+name, 0) }

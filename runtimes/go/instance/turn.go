@@ -250,6 +250,8 @@ func (r *running) ask(message wire.Request) (wire.Message, error) {
 		asked.Held = r.held
 	case *wire.Own:
 		asked.Held = r.held
+	case *wire.Recall:
+		asked.Held = r.held
 	}
 	ctx, stop := context.WithTimeout(r.ctx, askPatience)
 	defer stop()

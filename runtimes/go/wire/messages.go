@@ -18,6 +18,7 @@ var fromBroker = map[string]map[string]byte{
 	"committed": {"re": 'i', "status": 's'},
 	"acted":     {"re": 'i', "done": 'o'},
 	"owned":     {"re": 'i', "tasks": 'l'},
+	"recalled":  {"re": 'i', "values": 'o', "results": 'l'},
 	"rest":      {},
 	"bye":       {},
 	"stay":      {},
@@ -115,15 +116,16 @@ type Progress struct {
 type Commit struct {
 	Head
 	Held
-	Outcome      string          `json:"outcome"`
-	Result       json.RawMessage `json:"result,omitempty"`
-	Failure      *Failure        `json:"error,omitempty"`
-	Wait         *Wait           `json:"wait,omitempty"`
-	State        json.RawMessage `json:"state,omitempty"`
-	StateVersion int64           `json:"state_version"`
-	Emits        []Emit          `json:"emits,omitempty"`
-	Effects      []any           `json:"effects,omitempty"`
-	Pull         bool            `json:"pull,omitempty"`
+	Outcome      string                     `json:"outcome"`
+	Result       json.RawMessage            `json:"result,omitempty"`
+	Failure      *Failure                   `json:"error,omitempty"`
+	Wait         *Wait                      `json:"wait,omitempty"`
+	State        json.RawMessage            `json:"state,omitempty"`
+	StateVersion int64                      `json:"state_version"`
+	Emits        []Emit                     `json:"emits,omitempty"`
+	Effects      []any                      `json:"effects,omitempty"`
+	Keeps        map[string]json.RawMessage `json:"keeps,omitempty"`
+	Pull         bool                       `json:"pull,omitempty"`
 }
 
 // Failure is how a turn failed.
@@ -139,6 +141,8 @@ type Wait struct {
 	Tasks []string        `json:"tasks"`
 	Then  string          `json:"then"`
 	Carry json.RawMessage `json:"carry"`
+	// Count is how many of the tasks must be terminal; 0 means all.
+	Count int `json:"count,omitempty"`
 }
 
 // Emit is a task that is stored with a commit.
@@ -152,6 +156,9 @@ type Emit struct {
 	DelayMS        int64           `json:"delay_ms"`
 	DeadlineMS     *int64          `json:"deadline_ms"`
 	IdempotencyKey *string         `json:"idempotency_key"`
+	WindowMS       *int64          `json:"idempotency_window_ms,omitempty"`
+	AttemptsMax    *int            `json:"attempts_max,omitempty"`
+	Label          string          `json:"label,omitempty"`
 }
 
 // Act asks for an action on the fleet; Own for tasks of the own agent.
@@ -170,6 +177,22 @@ type Own struct {
 	Of     string `json:"of,omitempty"`
 	Reason string `json:"reason,omitempty"`
 	Limit  int    `json:"limit,omitempty"`
+}
+
+// Recall asks for values that a task of the own agent kept, or for how tasks stand that its tasks emitted.
+type Recall struct {
+	Head
+	Held
+	Of      string   `json:"of,omitempty"`
+	Names   []string `json:"names,omitempty"`
+	Results []string `json:"results,omitempty"`
+}
+
+// Recalled answers it; what did not fit a frame is named in Left.
+type Recalled struct {
+	Values  map[string]json.RawMessage `json:"values"`
+	Results []Result                   `json:"results"`
+	Left    []string                   `json:"left"`
 }
 
 // Plain is a message without fields: pull, hibernate.
