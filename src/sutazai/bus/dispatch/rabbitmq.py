@@ -25,6 +25,7 @@ from sutazai.limits import (
     DISPATCH_HEARTBEAT_S,
     DISPATCH_PREFETCH_MAX,
     DISPATCH_PREFETCH_MIN,
+    DISPATCH_PREPARE_S,
     DISPATCH_QUEUE_KEEP_MS,
     DISPATCH_RECONNECT_S_MAX,
     DISPATCH_SIGNALS_PER_MESSAGE_MAX,
@@ -113,7 +114,7 @@ class RabbitMQ:
         self._out: deque[tuple[Callable[..., Any], Any]] = deque()
         self._to_send, self._to_declare = asyncio.Event(), asyncio.Event()
         self._given_up = asyncio.Event()
-        self._unconfirmed: dict[int, float] = {}
+        self._unconfirmed: dict[int, tuple[float, str]] = {}
         self._number = 0
         self._room = asyncio.Semaphore(DISPATCH_UNCONFIRMED_MAX)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -291,7 +292,7 @@ class RabbitMQ:
         taken: Any = None
         try:
             if channel is not None:
-                self._unconfirmed[number] = asyncio.get_running_loop().time()
+                self._unconfirmed[number] = (asyncio.get_running_loop().time(), agent)
                 taken = await channel.basic_publish(
                     "\n".join(tasks).encode(), exchange=self._prefix, routing_key=agent, mandatory=True,
                     properties=Basic.Properties(delivery_mode=2, content_type="text/plain"),
@@ -314,8 +315,9 @@ class RabbitMQ:
         """Whatever the reason is, who does not confirm in time is not relied on."""
         if not self._unconfirmed:
             return
-        waited_s = asyncio.get_running_loop().time() - next(iter(self._unconfirmed.values()))
+        waited_s = asyncio.get_running_loop().time() - next(iter(self._unconfirmed.values()))[0]
         if waited_s > DISPATCH_GIVE_UP_S:
+            self._replace.update(agent for _, agent in self._unconfirmed.values())
             self._given_up.set()
         elif waited_s * 1_000 > DISPATCH_CONFIRM_MS and self.signals.state == UP:
             self._out.extend([each for each in self._drained() if each[0] != self._publish])
@@ -347,9 +349,17 @@ class RabbitMQ:
             while self._to_prepare:
                 agent = next(iter(self._to_prepare))
                 del self._to_prepare[agent]
-                await self._prepare(channel, agent)
+                await self._prepare_in_time(channel, agent)
             self._to_declare.clear()
             await self._to_declare.wait()
+
+    async def _prepare_in_time(self, channel: AbstractChannel, agent: str) -> None:
+        """After a ``kill -9`` of RabbitMQ a quorum queue may never answer again: it is replaced, with its signals."""
+        try:
+            await asyncio.wait_for(self._prepare(channel, agent), DISPATCH_PREPARE_S)
+        except TimeoutError as error:
+            self._replace.add(agent)
+            raise HostError(f"the queue of {agent} does not answer: it is declared anew") from error
 
     async def _prepare(self, channel: AbstractChannel, agent: str) -> None:
         from aiormq.exceptions import ChannelPreconditionFailed
