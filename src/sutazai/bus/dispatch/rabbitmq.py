@@ -194,13 +194,14 @@ class RabbitMQ:
                 await self._session()
             except Exception as error:  # noqa: BLE001 whatever the library raised: begin anew; work goes on meanwhile
                 why = str(error) or type(error).__name__
-            except asyncio.CancelledError:
-                # The library cancels what waits for a connection that it gives up; only our own end ends this.
-                if (task := asyncio.current_task()) is not None and task.cancelling():
-                    raise
+            except asyncio.CancelledError:  # the library cancels what waits for a connection that it gives up
+                why = "the connection was given up"
             finally:
                 was = self.signals.state
                 self._reset(why)
+            # The library may also turn our own end into another error: the task itself knows.
+            if (task := asyncio.current_task()) is not None and task.cancelling():
+                raise asyncio.CancelledError
             if was != AWAY:
                 _log.warning("RabbitMQ is away, due tasks are looked for directly: %s", why)
                 pause_s = _PAUSE_FIRST_S
@@ -218,19 +219,18 @@ class RabbitMQ:
     async def _session(self) -> None:
         """Live as long as one connection."""
         url = read_url(self._url)
-        connection = await asyncio.wait_for(
-            self._library.connect(
+        async with asyncio.timeout(DISPATCH_CONNECT_S):  # not wait_for: before 3.12 it may swallow our own end
+            connection = await self._library.connect(
                 url, heartbeat=DISPATCH_HEARTBEAT_S,
                 client_properties={"connection_name": f"sutazai broker of {self._fleet}"},
-            ),
-            DISPATCH_CONNECT_S,
-        )  # fmt: skip
+            )  # fmt: skip
         try:
             opened = await connection.channel(publisher_confirms=True, on_return_raises=False)
             channel: AbstractChannel = await opened.get_underlay_channel()
             self._channel, self._connection = channel, connection
             channel.on_consumer_cancel_callbacks.add(self._cancelled)
-            await asyncio.wait_for(self._declare(channel), DISPATCH_CONNECT_S)
+            async with asyncio.timeout(DISPATCH_CONNECT_S):
+                await self._declare(channel)
             self.signals.connected()
             _log.info("RabbitMQ carries the signals of this fleet")
             await self._work(channel)
@@ -238,7 +238,8 @@ class RabbitMQ:
             for task in self._tasks:
                 task.cancel()
             with contextlib.suppress(Exception):
-                await asyncio.wait_for(connection.close(), _CLOSE_S)
+                async with asyncio.timeout(_CLOSE_S):
+                    await connection.close()
 
     async def _declare(self, channel: AbstractChannel) -> None:
         """What all agents share: the exchange, and where undeliverable messages go."""
@@ -356,7 +357,8 @@ class RabbitMQ:
     async def _prepare_in_time(self, channel: AbstractChannel, agent: str) -> None:
         """After a ``kill -9`` of RabbitMQ a quorum queue may never answer again: it is replaced, with its signals."""
         try:
-            await asyncio.wait_for(self._prepare(channel, agent), DISPATCH_PREPARE_S)
+            async with asyncio.timeout(DISPATCH_PREPARE_S):
+                await self._prepare(channel, agent)
         except TimeoutError as error:
             self._replace.add(agent)
             raise HostError(f"the queue of {agent} does not answer: it is declared anew") from error
