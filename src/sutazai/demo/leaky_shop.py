@@ -275,8 +275,15 @@ def serve(env: Mapping[str, str], stop: threading.Event) -> None:
 def main() -> None:
     """Run until SIGTERM or SIGINT."""
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda _signal, _frame: stop.set())
+    # A handler would run in the main thread alone, which a signal that another thread took does not wake.
+    signals = {signal.SIGTERM, signal.SIGINT}
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+
+    def wait() -> None:
+        signal.sigwait(signals)
+        stop.set()
+
+    threading.Thread(target=wait, daemon=True).start()
     serve(os.environ, stop)
 
 
