@@ -1,7 +1,7 @@
 // Why it exists: one process holds many agents: it stands at sutazaid's socket, begins and ends instances as it is told,
 // and outlives a sutazaid that is killed. What it must do is in docs/reference/sutazaid-socket.md, "Hosting workers".
 
-import { mkdtempSync, readFileSync, rmSync, writeSync } from "node:fs";
+import { mkdirSync, readFileSync, readdirSync, rmSync, writeSync } from "node:fs";
 import net from "node:net";
 import os from "node:os";
 import path from "node:path";
@@ -18,7 +18,38 @@ if (!SUTAZAI_SOCKET || !SUTAZAI_BROKER || !SUTAZAI_WORKER) {
   process.exit(2);
 }
 process.title = `sutazai: worker ${SUTAZAI_WORKER} (node)`;
-process.env.SUTAZAI_SCRATCH = mkdtempSync(path.join(os.tmpdir(), `${SUTAZAI_WORKER}-`));
+process.env.SUTAZAI_SCRATCH = makeScratch();
+
+/** Make this process's folder, named by its pid as all are, and clear away those of this worker that were killed. */
+function makeScratch() {
+  const own = `${SUTAZAI_WORKER}.`;
+  for (const root of [os.tmpdir(), "/tmp"]) {
+    try {
+      for (const name of readdirSync(root)) {
+        if (name.startsWith(own) && isDead(Number(name.slice(own.length)))) rmSync(path.join(root, name), { recursive: true });
+      }
+    } catch {
+      // somebody else's
+    }
+    try {
+      const folder = path.join(root, own + process.pid);
+      mkdirSync(folder, { mode: 0o700, recursive: true });
+      return folder;
+    } catch {
+      // the fleet's folder cannot be reached by this user
+    }
+  }
+  return "/tmp";
+}
+
+function isDead(pid) {
+  try {
+    process.kill(pid, 0);
+    return false;
+  } catch (error) {
+    return error.code === "ESRCH";
+  }
+}
 
 /** @type {Map<string, Instance>} */
 const held = new Map();
@@ -129,7 +160,7 @@ function connect(silentSince, wait) {
 
 function leave(code, why) {
   log({ level: "info", event: "leaving", why });
-  rmSync(process.env.SUTAZAI_SCRATCH, { recursive: true, force: true });
+  if (process.env.SUTAZAI_SCRATCH.endsWith(`.${process.pid}`)) rmSync(process.env.SUTAZAI_SCRATCH, { recursive: true, force: true });
   process.exit(code);
 }
 

@@ -222,6 +222,7 @@ class Rig:
         self._hosting.bind(str(self.folder / "sutazaid.sock"))
         self._hosting.listen()
         env |= {
+            "TMPDIR": str(self.folder),
             "SUTAZAI_WORKER": f"{language.name}-0",
             "SUTAZAI_PROCESS": f"{language.name}-0",
             "SUTAZAI_SOCKET": str(self.folder / "sutazaid.sock"),

@@ -11,8 +11,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"sutazai/agent"
@@ -239,6 +241,9 @@ func (o *once) isNew(text string) bool {
 	return true
 }
 
+// scratches counts the folders of this process; their names end in its pid, so that those of dead ones can be told.
+var scratches atomic.Int64
+
 // scratch is a folder that is made when it is first asked for.
 type scratch struct {
 	mutex sync.Mutex
@@ -249,7 +254,11 @@ func (s *scratch) folder() (string, error) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	if s.path == "" {
-		path, err := os.MkdirTemp("", "sutazai-")
+		path := filepath.Join(os.TempDir(), fmt.Sprintf("go-%d.%d", scratches.Add(1), os.Getpid()))
+		err := os.Mkdir(path, 0o700)
+		if err != nil { // the fleet's folder cannot be reached by this user
+			path, err = os.MkdirTemp("/tmp", "go-")
+		}
 		if err != nil {
 			return "", err
 		}

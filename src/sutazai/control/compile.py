@@ -139,6 +139,10 @@ def write(compiled: Compiled, out: Path) -> None:
                         import os
 
                         os.chown(folder, process.uid, -1)
+        scratch = paths.state / "scratch"
+        scratch.mkdir(exist_ok=True)
+        with suppress(PermissionError):  # another user made it
+            scratch.chmod(0o1777)
         out.parent.mkdir(parents=True, exist_ok=True)
         compiled.file.dump(out)
     except OSError as error:

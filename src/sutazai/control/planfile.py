@@ -184,7 +184,11 @@ def _hosting(
     modules = [Path(each.module) for each in agents]
     blocked = unreadable([Path(program), language.folder, *modules]) if os.geteuid() == 0 else ""
     own_uid = os.geteuid() == 0 and not blocked
-    env = {"SUTAZAI_SOCKET": str(sources.paths.supervisor_socket), "SUTAZAI_BROKER": str(sources.paths.broker_socket)}
+    env = {
+        "SUTAZAI_SOCKET": str(sources.paths.supervisor_socket),
+        "SUTAZAI_BROKER": str(sources.paths.broker_socket),
+        "TMPDIR": str(sources.paths.state / "scratch"),
+    }
     if sources.plan.llm is not None:
         env |= _environment("zygote", sources)
     return [
