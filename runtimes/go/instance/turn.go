@@ -77,6 +77,9 @@ func (r *running) watch(ctx context.Context, done <-chan wire.Commit) wire.Commi
 	for {
 		select {
 		case commit := <-done:
+			if r.reason == "" && commit.Outcome == "failed" && !time.Now().Before(r.until) {
+				r.reason = deadline // the skill's context told it before the timer here did
+			}
 			return commit
 		case <-heartbeat.C:
 			lastTold = time.Now()
