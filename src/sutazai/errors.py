@@ -17,8 +17,10 @@ The tree (``retryable`` ones are marked with ``~``)::
     │  ├─ StorageFullError ~  storage-full        the disk is full: accepted work is kept, new work is not taken
     │  ├─ StoreAwayError ~    unavailable         the store's database does not answer: ask again
     │  ├─ FencedError         fenced              the turn's lease went to somebody else: its result is dropped
-    │  └─ ResourceExhaustedError ~ resource-exhausted  no room for another instance now
+    │  ├─ ResourceExhaustedError ~ resource-exhausted  no room for another instance now
+    │  └─ CircuitOpenError ~  circuit-open        the agent fails everybody: it is left alone for ``retry_after_s``
     ├─ SkillError ~           skill-failed        agent code raised
+    │  ├─ CalleeFailedError ~ callee-failed       a call of it failed, and it needs its result
     │  └─ NonRetryableError   non-retryable       agent code raised, and trying again cannot help
     └─ InternalError          internal            a broken invariant: the process stops
 """
@@ -186,11 +188,34 @@ class ResourceExhaustedError(RefusedError):
     retryable = True
 
 
+class CircuitOpenError(RefusedError):
+    """An agent fails everybody, so it is given nothing for a while, and it is one that refuses callers meanwhile.
+
+    Attributes:
+        retry_after_s: when its breaker lets a probe through, seconds, at least 1.
+        agent: whose breaker it is.
+    """
+
+    code = "circuit-open"
+    retryable = True
+
+    def __init__(self, detail: str, retry_after_s: int = 1, agent: str = "") -> None:
+        """Keep the reason and the waiting time."""
+        self.retry_after_s, self.agent = max(1, retry_after_s), agent
+        super().__init__(detail)
+
+
 class SkillError(SutazaiError):
     """Agent code raised; the task is tried again by its retry policy."""
 
     code = "skill-failed"
     retryable = True
+
+
+class CalleeFailedError(SkillError):
+    """A task that the agent waited for ended badly, and the agent cannot go on without it. Not its own fault."""
+
+    code = "callee-failed"
 
 
 class NonRetryableError(SkillError):
@@ -217,5 +242,6 @@ BY_CODE: dict[str, type[RefusedError]] = {
         StorageFullError,
         FencedError,
         ResourceExhaustedError,
+        CircuitOpenError,
     )
 }

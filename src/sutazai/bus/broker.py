@@ -18,6 +18,7 @@ from sutazai.bus.group import Entry, GroupHooks, Journal
 from sutazai.bus.instances import InstanceDesk, Ticket
 from sutazai.bus.leases import LeaseBook
 from sutazai.bus.pressure import Pressure, Valve
+from sutazai.bus.resilience import FAILED, Guards
 from sutazai.bus.schedules import Scheduler
 from sutazai.bus.sessions import Session
 from sutazai.bus.statistics import Meters, Statistics
@@ -76,11 +77,13 @@ class Broker:
         self.journal = Journal()
         self.meters = Meters()
         self.watches = Watches(self.journal)
-        self.leases = LeaseBook(self.journal, options, rng, self.end_instance, directory)
+        self.guards = Guards(directory, clock, rng)
+        self.leases = LeaseBook(self.journal, options, rng, self.end_instance, self.guards)
         self.valve = Valve(self.journal, directory, self._eased)
         self.instances = InstanceDesk(self)
+        self.guards.serve(self.leases.started_ms, self.instances.claiming)
         self.clients = ClientDesk(self)
-        self.dispatcher = Dispatcher(self.instances.deliver, directory, self.valve)
+        self.dispatcher = Dispatcher(self.instances.deliver, directory, self.valve, self.let_start)
         self.demand = Demand(supervisor, directory, self._startable)
         self.schedules = Scheduler(self)
         self.hooks = GroupHooks(self._extend, self._undone)
@@ -188,14 +191,10 @@ class Broker:
 
     def _extend(self, entries: list[Entry]) -> list[Entry]:
         """Add the claims that have become possible, and reads for those who wait for what has just ended."""
-        ended = [
-            event
-            for entry in entries
-            if isinstance(entry.result, Outcome)
-            for event in entry.result.events
-            if is_end(event)
-        ]
-        claims = self.dispatcher.matches(self.store.counts)
+        events = _events_of(entries)
+        ended = [event for event in events if is_end(event)]
+        judged = frozenset(event.agent for event in events if event.kind in FAILED)
+        claims = self.dispatcher.matches(self.store.counts, judged)
         return claims + self.watches.reads_for(ended) if ended else claims
 
     def _undone(self) -> None:
@@ -224,6 +223,7 @@ class Broker:
         self.look_for_demand()
 
     def _happened(self, event: Event) -> None:
+        self.guards.happened(event)
         if is_end(event):
             self.meters.ended(event.kind, event.agent)
         elif event.kind == "retry":
@@ -236,8 +236,7 @@ class Broker:
     def next_tick_ms(self) -> int:
         """When ``tick`` wants to be called at the latest, broker's time."""
         times = [self._tick_ms + TICK_MS]
-        if limited_ms := self.dispatcher.next_ms():
-            times.append(limited_ms)
+        times += [time for time in (self.dispatcher.next_ms(), self.guards.next_ms()) if time]
         if not self._timers_running:
             times += [time for time in (self._due_ms, self._deadline_ms) if time]
         return min(times)
@@ -246,7 +245,10 @@ class Broker:
         """Look at everything that depends on time."""
         now_ms = self.clock.now_ms()
         self._timers(now_ms)
-        if self.dispatcher.let_go(now_ms):
+        probed = self.guards.tick()
+        for agent in probed:
+            self.demand.room(agent)
+        if self.dispatcher.let_go(now_ms) or probed:
             self._eased()
         if now_ms < self._tick_ms + TICK_MS:
             return
@@ -374,7 +376,12 @@ class Broker:
 
     def _startable(self, agent: str, now_ms: int) -> int | None:
         """How many turns of an agent may start now, by its rate and by the pressure; None for any number."""
-        bounds = (self.dispatcher.startable(agent, now_ms), self.valve.room(agent, self.store.counts.of(agent).leased))
+        bounds = (self.dispatcher.startable(agent, now_ms), self.let_start(agent, self.store.counts.of(agent).leased))
+        return min((bound for bound in bounds if bound is not None), default=None)
+
+    def let_start(self, agent: str, leased: int) -> int | None:
+        """How many more turns of an agent pressure and breaker let start while so many run; None for any number."""
+        bounds = (self.valve.room(agent, leased), self.guards.room(agent))
         return min((bound for bound in bounds if bound is not None), default=None)
 
     def look_for_demand(self) -> None:
@@ -387,6 +394,7 @@ class Broker:
         """The plan has changed: these are the agents now."""
         self.directory.agents = agents
         self.dispatcher.replanned()
+        self.guards.replanned()
         self._eased()
 
     def ask(self, request: dict[str, Any], answered: Callable[[dict[str, Any]], None]) -> bool:
@@ -412,7 +420,12 @@ class Broker:
             return "it waits for a person: sutazai task approve, or deny"
         if task["agent"] == SIGNAL:
             return f"it waits for the signal {task['skill']}: sutazai task signal"
-        left_ms = self.dispatcher.limited_ms(task["agent"], self.clock.now_ms())
+        now_ms = self.clock.now_ms()
+        if shut := self.guards.why(task["agent"]):
+            return shut
+        if task["due_in_ms"] and task["error"] and (later := self.guards.why_later(task["agent"])):
+            return f"{later}: next attempt in {format_duration_ms(task['due_in_ms'])}"
+        left_ms = self.dispatcher.limited_ms(task["agent"], now_ms)
         if left_ms and not task["behind_session"] and not task["due_in_ms"]:
             return f"rate limit, next in {format_duration_ms(left_ms)}"
         if held := self.valve.why(task["agent"], task["priority"], self.store.counts.of(task["agent"]).leased):
@@ -447,6 +460,8 @@ class Broker:
             draining=self.dispatcher.stopped,
             limited={agent: max(0, until_ms - now_ms) for agent, until_ms in self.dispatcher.limited().items()},
             pressure=asdict(self.valve.pressure),
+            breakers=self.guards.breakers(),
+            budgets=self.guards.budgets(),
             started_wall_ms=self._started_wall_ms,
         )
 

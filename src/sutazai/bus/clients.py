@@ -93,6 +93,8 @@ class ClientDesk:
     def _submit(self, session: Session, request: messages.Submit) -> None:
         broker = self._broker
         tasks = tuple(new_task(broker, spec) for spec in request.tasks)
+        for agent in {task.agent for task in tasks}:
+            broker.guards.admit(agent)
         started_ms = broker.clock.now_ms()
 
         def done(result: Outcome | RefusedError) -> None:

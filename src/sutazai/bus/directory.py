@@ -5,6 +5,7 @@ from __future__ import annotations
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
+from sutazai.bus import breaker, budget
 from sutazai.errors import NotFoundError
 from sutazai.limits import ATTEMPTS_MAX_DEFAULT, DEADLINE_MS_DEFAULT
 from sutazai.outside import OUTSIDE, WAIT_MS_DEFAULT
@@ -77,6 +78,16 @@ class Directory:
         if facts is None or not facts.retry:
             return RETRY_DEFAULT
         return Retry(facts.retry["base_ms"], facts.retry["factor"], facts.retry["max_ms"])
+
+    def breaker(self, agent: str) -> breaker.Policy | None:
+        """When an agent is left alone; None for never: nothing is planned, or its breaker is switched off."""
+        facts = self.agents.get(agent) if self.agents is not None else None
+        return None if facts is None else breaker.Policy.of(facts.breaker)
+
+    def budget(self, agent: str) -> budget.Policy | None:
+        """How many retries an agent may have; None for any number."""
+        facts = self.agents.get(agent) if self.agents is not None else None
+        return None if facts is None else budget.Policy.of(facts.retry)
 
     def jitter(self, agent: str, rng: random.Random) -> float:
         """Draw for the next pause of an agent: 0 to 1, or 1 when its pauses are not drawn."""

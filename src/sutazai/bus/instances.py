@@ -182,6 +182,10 @@ class InstanceDesk:
             numbers[1] += 1
         return found
 
+    def claiming(self, agent: str) -> int:
+        """Instances of an agent for which a claim is under way."""
+        return sum(instance.claiming and instance.agent == agent for instance in self.by_ticket.values())
+
     def resting(self) -> list[str]:
         """Tickets of the instances that have no turn and would get none now."""
         return [
@@ -192,12 +196,14 @@ class InstanceDesk:
         ]  # fmt: skip
 
     def _nothing_soon(self, agent: str) -> bool:
-        """No task of an agent is due, or its rate or the pressure lets none start so soon that waiting would pay."""
+        """No task of an agent is due, or rate, breaker or pressure let none start so soon that waiting would pay."""
         broker = self._broker
         entry = broker.store.counts.of(agent)
         if entry.ready <= 0 or broker.valve.room(agent, entry.leased) == 0:
             return True
-        return broker.dispatcher.limited_ms(agent, broker.clock.now_ms()) > _REST_FROM_MS
+        now_ms = broker.clock.now_ms()
+        left_ms = max(broker.dispatcher.limited_ms(agent, now_ms), broker.guards.wait_ms(agent))
+        return left_ms > _REST_FROM_MS
 
     def rest(self, tickets: list[str]) -> None:
         """Ask these to hibernate now, by their usual way: each asks whether it may, so that no task is lost."""
@@ -303,6 +309,8 @@ class InstanceDesk:
         started_ms = broker.clock.now_ms()
 
         def done(result: Outcome | RefusedError) -> None:
+            if operation.outcome == "failed":
+                self._budgeted(instance.agent, operation, result)
             self._committed(session, request, result, started_ms)
 
         applied = None
@@ -312,6 +320,13 @@ class InstanceDesk:
                 broker.dispatcher.credit_in_group(instance, request.task, request.fence)
 
         broker.journal.enqueue(operation, done, applied)
+
+    def _budgeted(self, agent: str, operation: Commit, result: Outcome | RefusedError) -> None:
+        """A token was taken for the next attempt: it is given back when there is none."""
+        if operation.failure is None or not operation.failure.retryable:
+            return
+        if isinstance(result, RefusedError) or result.reply.duplicate or result.reply.status != "queued":
+            self._broker.guards.not_retried(agent, operation.hold_ms)
 
     def _committed(
         self, session: Session, request: messages.Commit, result: Outcome | RefusedError, started_ms: int
@@ -362,6 +377,7 @@ class InstanceDesk:
             effects=messages.to_json(request.effects) if request.effects else None,
             jitter=self._broker.directory.jitter(instance.agent, self._broker.rng),
             retry=self._broker.directory.retry(instance.agent),
+            hold_ms=self._broker.guards.reserve(instance.agent) if failure is not None and failure.retryable else 0,
             keeps=tuple((name, messages.to_json(value)) for name, value in (request.keeps or {}).items()),
         )  # fmt: skip
 

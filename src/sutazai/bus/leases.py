@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Callable
 
-    from sutazai.bus.directory import Directory
     from sutazai.bus.group import Journal
     from sutazai.bus.options import Options
+    from sutazai.bus.resilience import Guards
     from sutazai.store.model import Lease, Outcome, Turn
 
 _EXITS_REMEMBERED = 1_000
@@ -35,15 +35,15 @@ class LeaseBook:
         options: times.
         rng: for the jitter of the backoff.
         kill: asks for the end of an instance that does not stop: ticket and reason.
-        directory: the agents' pauses between attempts.
+        guards: the agents' retry budgets, and with their directory the pauses between attempts.
     """
 
     def __init__(
         self, journal: Journal, options: Options, rng: random.Random, kill: Callable[[str, str], None],
-        directory: Directory,
+        guards: Guards,
     ) -> None:  # fmt: skip
         self._journal, self._options, self._rng, self._kill = journal, options, rng, kill
-        self._directory = directory
+        self._guards, self._directory = guards, guards.directory
         self.by_task: dict[str, HeldLease] = {}
         self.supervised = False
         self.draining = False
@@ -168,10 +168,21 @@ class LeaseBook:
             return
         lease.ending = True
         jitter, retry = self._directory.jitter(lease.agent, self._rng), self._directory.retry(lease.agent)
+        hold_ms = self._guards.reserve(lease.agent) if own else 0
+
+        def lost(result: Outcome | RefusedError) -> None:
+            if own and (isinstance(result, RefusedError) or result.reply != "queued"):
+                self._guards.not_retried(lease.agent, hold_ms)
+            self._lost(lease, result)
+
         self._journal.enqueue(
-            Lose(lease.task, lease.fence, own=own, reason=reason, jitter=jitter, retry=retry),
-            lambda result: self._lost(lease, result),
+            Lose(lease.task, lease.fence, own=own, reason=reason, jitter=jitter, retry=retry, hold_ms=hold_ms), lost
         )
+
+    def started_ms(self, task: str) -> int:
+        """When the running turn of a task started, broker's time; 0 when none runs, or it began before a restart."""
+        lease = self.by_task.get(task)
+        return 0 if lease is None else lease.started_ms
 
     def _lost(self, lease: HeldLease, result: Outcome | RefusedError) -> None:
         if isinstance(result, RefusedError):  # a full disk: asked again with the next tick

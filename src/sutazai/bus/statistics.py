@@ -89,6 +89,9 @@ class Statistics:
         draining: nothing is leased any more.
         limited: agents whose rate holds their tasks, and for how long, milliseconds.
         pressure: what may be claimed: ``{priority_max, share, why}``.
+        breakers: agents that are left alone, or were: ``{state, why, next_in_ms, for_ms, opened, refused, succeeded,
+            failed}``, the last two within the window.
+        budgets: agents whose retry budget is not full: ``{tokens, delayed}``.
         started_wall_ms: when the broker started.
     """
 
@@ -106,6 +109,8 @@ class Statistics:
     draining: bool
     limited: dict[str, int]
     pressure: dict[str, Any]
+    breakers: dict[str, dict[str, Any]]
+    budgets: dict[str, dict[str, Any]]
     started_wall_ms: int
 
     def as_json(self) -> dict[str, Any]:

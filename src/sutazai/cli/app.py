@@ -26,6 +26,7 @@ from sutazai.cli import (
     status,
     task,
     up,
+    why,
     workflow,
 )
 from sutazai.cli.exits import BAD_MANIFEST, FAILED, INTERRUPTED, NOT_UP, OK, REFUSED, CliError
@@ -41,8 +42,8 @@ app = typer.Typer(
 )
 #: The verbs in the order in which a newcomer meets them.
 VERBS = (
-    plan, up, status, ask, task, workflow, logs, restart, smoke, demo, agent, import_, doctor, schema, service, migrate,
-    down,
+    plan, up, status, why, ask, task, workflow, logs, restart, smoke, demo, agent, import_, doctor, schema, service,
+    migrate, down,
 )  # fmt: skip
 for verb in VERBS:
     if isinstance(verb.run, typer.Typer):

@@ -6,6 +6,7 @@ that it does not matter who was restarted in between. Pure but for the ``tell`` 
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sutazai.limits import QUEUE_BYTES_MAX, QUEUE_TASKS_MAX, TASK_INPUT_BYTES_MAX
@@ -25,8 +26,8 @@ QUEUE_FINE = 0.9
 #: Kinds that control alone raises and clears.
 OWN_KINDS = frozenset(
     {
-        "BrokerDown", "CpuPressure", "DeadLetters", "DispatcherBlocked", "DispatcherDown", "LlmUnavailable",
-        "QueueFull", "StorageFull", "StoreDown",
+        "BrokerDown", "CircuitOpen", "CpuPressure", "DeadLetters", "DispatcherBlocked", "DispatcherDown",
+        "LlmUnavailable", "QueueFull", "RetryBudgetEmpty", "StorageFull", "StoreDown",
     }
 )  # fmt: skip
 
@@ -95,12 +96,10 @@ class Board:
 
     def _work(self, stats: dict[str, Any], at_wall_ms: int) -> None:
         dead = {agent: int(queue.get("dead") or 0) for agent, queue in (stats.get("queues") or {}).items()}
-        for agent, count in dead.items():
-            if count:
-                self._own.raise_("DeadLetters", agent, f"{count} tasks of {agent} used up their attempts", at_wall_ms)
-        for condition in self._own.active():
-            if condition.name == "DeadLetters" and not dead.get(condition.subject):
-                self._own.clear("DeadLetters", condition.subject)
+        texts = {agent: f"{count} tasks of {agent} used up their attempts" for agent, count in dead.items() if count}
+        self._hold("DeadLetters", texts, at_wall_ms)
+        self._hold("CircuitOpen", open_circuits(stats), at_wall_ms)
+        self._hold("RetryBudgetEmpty", empty_budgets(stats), at_wall_ms)
         store = stats.get("store") or {}
         for name, holds in (("StorageFull", store.get("full")), ("StoreDown", store.get("away"))):
             if holds:
@@ -117,6 +116,14 @@ class Board:
             self._own.raise_("QueueFull", "broker", text, at_wall_ms)
         elif open_tasks < QUEUE_TASKS_MAX * QUEUE_FINE and open_bytes < QUEUE_BYTES_MAX * QUEUE_FINE:
             self._own.clear("QueueFull", "broker")
+
+    def _hold(self, name: str, texts: dict[str, str], at_wall_ms: int) -> None:
+        """These subjects have the condition, and no others."""
+        for subject, text in texts.items():
+            self._own.raise_(name, subject, text, at_wall_ms)
+        for condition in self._own.active():
+            if condition.name == name and condition.subject not in texts:
+                self._own.clear(name, condition.subject)
 
     def _dispatch(self, dispatch: dict[str, Any], at_wall_ms: int, *, settled: bool) -> None:
         """The broker works on without its driver; who must know of it is who looks after the driver's server."""
@@ -139,6 +146,27 @@ class Board:
             if name in OWN_KINDS and (name, subject) not in wished:
                 tell(name, subject, active=False, text="")
         self._told = [entry for entry in self._told if entry["name"] not in OWN_KINDS or _key(entry) in wished]
+
+
+def open_circuits(stats: dict[str, Any]) -> dict[str, str]:
+    """Agents that are left alone, and why; a half-open one for whom nothing waits has nothing to say."""
+    found = {}
+    for agent, entry in (stats.get("breakers") or {}).items():
+        queue = (stats.get("queues") or {}).get(agent) or {}
+        waiting = int(queue.get("queued") or 0)
+        state = entry.get("state")
+        if state == "open" or (state == "half-open" and (waiting or queue.get("leased"))):
+            found[agent] = f"{entry.get('why')}: its circuit is {state}, {waiting} tasks wait and keep their attempts"
+    return found
+
+
+def empty_budgets(stats: dict[str, Any]) -> dict[str, str]:
+    """Agents whose retries wait for their budget."""
+    return {
+        agent: f"{math.ceil(-entry['tokens'])} retries wait longer than their pause"
+        for agent, entry in (stats.get("budgets") or {}).items()
+        if (entry.get("tokens") or 0) < 0
+    }
 
 
 def _key(entry: dict[str, Any]) -> tuple[str, str]:

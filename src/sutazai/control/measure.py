@@ -36,6 +36,7 @@ _POOL_FIELDS = (
     ("pool_waiting", "waiting"),
 )
 _QUEUE_STATES = ("queued", "leased", "waiting", "dead")
+_BREAKER_STATES = {"closed": 0, "half-open": 1, "open": 2}
 _QUANTILES = (("0.5", "p50"), ("0.99", "p99"), ("1", "max"))
 _STORE_PARTS = (("data", "bytes"), ("wal", "wal_bytes"))
 _SIGNALS = ("published", "failed", "delivered", "used", "surplus", "direct", "swept", "undeliverable")
@@ -157,12 +158,23 @@ def _work(found: dict[Series, float], stats: dict[str, Any]) -> None:
             found[series("queue_tasks", agent, state)] = _number(queue.get(state))
     for outcome, count in (stats.get("totals") or {}).items():
         found[series("tasks_total", outcome)] = _number(count)
+    _guards(found, stats)
     _dispatch(found, stats.get("dispatch") or {})
     _store(found, stats.get("store") or {})
     for quantile, suffix in _QUANTILES:
         for stage, summary in (stats.get("latency") or {}).items():
             if summary.get("count") and f"{suffix}_ms" in summary:
                 found[series("task_latency_seconds", stage, quantile)] = _number(summary[f"{suffix}_ms"]) / 1_000
+
+
+def _guards(found: dict[Series, float], stats: dict[str, Any]) -> None:
+    for agent, entry in (stats.get("breakers") or {}).items():
+        found[series("breaker_state", agent)] = _BREAKER_STATES.get(str(entry.get("state")), 0)
+        found[series("breaker_opened_total", agent)] = _number(entry.get("opened"))
+        found[series("breaker_refused_total", agent)] = _number(entry.get("refused"))
+    for agent, entry in (stats.get("budgets") or {}).items():
+        found[series("retry_budget_tokens", agent)] = _number(entry.get("tokens"))
+        found[series("retries_delayed_total", agent)] = _number(entry.get("delayed"))
 
 
 def _store(found: dict[Series, float], store: dict[str, Any]) -> None:

@@ -304,6 +304,7 @@ def _agent(row: planner.AgentRow, sources: Sources) -> Agent:
         rate=asdict(agent.rate) if agent.rate.interval_us else {},
         retry=asdict(agent.retry),
         queue=asdict(agent.queue) if agent.queue.tasks_max or agent.queue.bytes_max else {},
+        breaker=asdict(agent.breaker),
         schedules=[_schedule(schedule) for schedule in agent.schedules],
     )
 

@@ -13,6 +13,7 @@ import msgspec
 from starlette.responses import Response
 
 from sutazai.errors import (
+    CircuitOpenError,
     FencedError,
     InvalidInputError,
     NotFoundError,
@@ -36,6 +37,7 @@ STATUSES: tuple[tuple[type[SutazaiError], int], ...] = (
     (QueueFullError, 429),
     (StorageFullError, 507),
     (ResourceExhaustedError, 503),
+    (CircuitOpenError, 503),
     (FencedError, 409),
     (RefusedError, 409),
     (UnavailableError, 503),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from sutazai.errors import SkillError
+from sutazai.errors import CalleeFailedError
 from sutazai.wire.messages import TERMINAL
 
 if TYPE_CHECKING:
@@ -103,12 +103,12 @@ class Result:
         """Give the result.
 
         Raises:
-            SkillError: the call failed; says which and why.
+            CalleeFailedError: the call failed; says which and why.
         """
         if self.ok:
             return self.result
         why = (self.error or {}).get("message") or self.status
-        raise SkillError(f"{self.agent}.{self.skill} {self.status}: {why}")
+        raise CalleeFailedError(f"{self.agent}.{self.skill} {self.status}: {why}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sutazai.limits import (
     PRIORITY_DEFAULT,
-    RETRY_BASE_MS,
-    RETRY_CAP_MS,
-    RETRY_FACTOR_DEFAULT,
     STATE_KEEP_MS_DEFAULT,
     WORKER_IDLE_MS_DEFAULT,
 )
+from sutazai.spec.pace import BREAKER_DEFAULT, QUEUE_DEFAULT, RATE_DEFAULT, RETRY_DEFAULT, Breaker, Queue, Rate, Retry
 from sutazai.spec.places import NOWHERE, Place
 
 if TYPE_CHECKING:
@@ -246,49 +244,6 @@ class Provided:
 
 
 @dataclass(frozen=True, slots=True)
-class Rate:
-    """How many turns of an agent may start in a time.
-
-    Attributes:
-        interval_us: microseconds from one start to the next; 0 for no limit.
-        burst: starts at once, after a pause.
-    """
-
-    interval_us: int = 0
-    burst: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Retry:
-    """Pauses between an agent's attempts: ``base``, then ``factor`` times as long each time, at most ``max``.
-
-    Attributes:
-        base_ms: longest pause before the second attempt.
-        factor: how it grows.
-        max_ms: never longer.
-        jitter: ``full``: the pause is drawn between nothing and that time; ``none``: it is that time.
-    """
-
-    base_ms: int = RETRY_BASE_MS
-    factor: float = RETRY_FACTOR_DEFAULT
-    max_ms: int = RETRY_CAP_MS
-    jitter: str = "full"
-
-
-@dataclass(frozen=True, slots=True)
-class Queue:
-    """How much may wait for an agent.
-
-    Attributes:
-        tasks_max: open tasks; 0 for no bound of its own.
-        bytes_max: of their inputs; 0 for no bound of its own.
-    """
-
-    tasks_max: int = 0
-    bytes_max: int = 0
-
-
-@dataclass(frozen=True, slots=True)
 class Schedule:
     """Times at which an agent is given a task.
 
@@ -343,6 +298,7 @@ class Agent:
         retry: pauses between attempts.
         schedules: times at which it is given a task.
         queue: how much may wait for it.
+        breaker: when it is left alone.
         place: of its name in the fleet's manifest.
         http: the server behind it, for one that is no Python module.
         runtime: ``py``, ``node`` or ``go``.
@@ -367,10 +323,11 @@ class Agent:
     deadline_ms: int
     powers: tuple[str, ...] = ()
     state_keep_ms: int = STATE_KEEP_MS_DEFAULT
-    rate: Rate = Rate()
-    retry: Retry = Retry()
+    rate: Rate = RATE_DEFAULT
+    retry: Retry = RETRY_DEFAULT
     schedules: tuple[Schedule, ...] = ()
-    queue: Queue = Queue()
+    queue: Queue = QUEUE_DEFAULT
+    breaker: Breaker = BREAKER_DEFAULT
     place: Place = NOWHERE
     http: HttpAgent | None = None
     runtime: str = "py"

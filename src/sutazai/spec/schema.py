@@ -56,7 +56,8 @@ services:
   e: {status: planned, memory: 1MB}
 agents:
   health-monitor: {settings: {a: 1}}
-  own: {file: nothing.py, retry: {attempts: 2}, schedules: {a: {cron: x, input: {a: 1}}}, queue: {tasks: 1}}
+  own: {file: nothing.py, retry: {attempts: 2}, schedules: {a: {cron: x, input: {a: 1}}}, queue: {tasks: 1},
+        breaker: {failures: 1}}
   http: {http: {service: a, skills: {ask: POST /ask}}}
   later: {status: planned}
 llm: {memory: 1GB}

@@ -1,6 +1,6 @@
 """Why it exists: how fast an agent's tasks may start and how a failed one is tried again is the manifest's word.
 
-Reads ``rate``, ``burst``, ``retry`` and ``queue`` of an agent; the store holds the rate, whoever claims.
+Reads ``rate``, ``burst``, ``retry``, ``queue`` and ``breaker`` of an agent; the store holds the rate, whoever claims.
 """
 
 from __future__ import annotations
@@ -10,6 +10,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sutazai.limits import (
+    BREAKER_FAILURES_MAX,
+    BREAKER_PAUSE_MS_MAX,
+    BREAKER_PROBES_MAX,
+    BREAKER_WINDOW_MS_MAX,
     QUEUE_BYTES_MAX,
     QUEUE_TASKS_MAX,
     RATE_BURST_MAX,
@@ -17,8 +21,8 @@ from sutazai.limits import (
     RETRY_CAP_MS_MAX,
     RETRY_FACTOR_MAX,
 )
-from sutazai.spec.model import Queue, Rate, Retry
-from sutazai.spec.quantities import RATE
+from sutazai.spec.pace import Breaker, Queue, Rate, Retry
+from sutazai.spec.quantities import RATE, SHARE
 from sutazai.units import format_bytes
 
 if TYPE_CHECKING:
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
 
 ATTEMPTS_MAX = 100
 JITTERS = ("full", "none")
+WHEN_OPEN = ("queue", "refuse")
 _NUMBER = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,3})?", re.ASCII)
 
 
@@ -75,6 +80,8 @@ def read_retry(section: Section, base: Retry) -> Retry:
         factor=_factor(inner, base.factor),
         max_ms=inner.duration_ms("max", base.max_ms),
         jitter=inner.choice("jitter", JITTERS, base.jitter),
+        budget=_share(inner, "budget", base.budget),
+        least_us=_least(inner, base.least_us),
     )
     inner.finish()
     if retry.max_ms > RETRY_CAP_MS_MAX:
@@ -94,3 +101,50 @@ def _factor(section: Section, default: float) -> float:
         section.add("factor", f"{text!r} is no factor", f"write a number from 1 to {RETRY_FACTOR_MAX}, like 2 or 1.5")
         return default
     return float(text)
+
+
+def _least(section: Section, default: int) -> int:
+    """Read how many retries there may be whatever the traffic."""
+    interval_us = section.quantity("least", RATE, default)
+    if interval_us < RATE_INTERVAL_US_LEAST:
+        section.add("least", "is more than a thousand in a second", "write at most 1000/s, or leave it out")
+        return default
+    return interval_us
+
+
+def _share(section: Section, key: str, default: float) -> float:
+    """Read a share of at most all."""
+    share = section.quantity(key, SHARE, default)
+    if share > 1:
+        section.add(key, "is more than all", "write at most 100%")
+        return default
+    return share
+
+
+def read_breaker(section: Section, base: Breaker) -> Breaker:
+    """Read when an agent is left alone."""
+    inner = section.section("breaker")
+    if inner is None:
+        return base
+    found = Breaker(
+        enabled=inner.flag("enabled", default=base.enabled),
+        failures=inner.count("failures", base.failures, most=BREAKER_FAILURES_MAX),
+        ratio=_share(inner, "ratio", base.ratio),
+        volume=inner.count("volume", base.volume, most=BREAKER_FAILURES_MAX),
+        window_ms=inner.duration_ms("window", base.window_ms),
+        pause_ms=inner.duration_ms("pause", base.pause_ms),
+        pause_ms_max=inner.duration_ms("pause_max", base.pause_ms_max),
+        probes=inner.count("probes", base.probes, most=BREAKER_PROBES_MAX),
+        timeout_ms=inner.duration_ms("timeout", base.timeout_ms),
+        when_open=inner.choice("when_open", WHEN_OPEN, base.when_open),
+    )
+    inner.finish()
+    for key, value, most in (
+        ("window", found.window_ms, BREAKER_WINDOW_MS_MAX), ("pause_max", found.pause_ms_max, BREAKER_PAUSE_MS_MAX),
+    ):  # fmt: skip
+        if value > most:
+            inner.add(key, "is longer than an hour", "write at most 1h")
+    if found.pause_ms > found.pause_ms_max:
+        key = "pause" if inner.has("pause") else "pause_max"
+        inner.add(key, "pause is longer than pause_max", "the pause grows from pause to pause_max")
+    return found

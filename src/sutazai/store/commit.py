@@ -125,6 +125,7 @@ def _fail(txn: Txn, row: Row, operation: Commit, failure: Failure) -> str:
     txn.end_turn(row, "failed", status, effects=operation.effects, error=text)
     if status == QUEUED:
         pause_ms = operation.retry.pause_ms(row.attempt, operation.jitter)
+        pause_ms = operation.retry.held_ms(pause_ms, operation.hold_ms, row.deadline_ms - txn.now_ms)
         txn.requeue(row, pause_ms=pause_ms, fence_add=0, error=error)
     else:
         txn.finish(row, status, revoke=False, error=error)

@@ -50,7 +50,10 @@ def lose(txn: Txn, operation: Lose) -> str | None:
         txn.finish(row, DEAD, revoke=False, error=error)
         return STATUS_NAMES[DEAD]
     txn.end_turn(row, "lost", QUEUED, error=text)
-    pause_ms = operation.retry.pause_ms(row.attempt, operation.jitter) if operation.own else 0
+    pause_ms = 0
+    if operation.own:
+        pause_ms = operation.retry.pause_ms(row.attempt, operation.jitter)
+        pause_ms = operation.retry.held_ms(pause_ms, operation.hold_ms, row.deadline_ms - txn.now_ms)
     txn.requeue(row, pause_ms=pause_ms, fence_add=1, error=error)
     return STATUS_NAMES[QUEUED]
 

@@ -153,6 +153,7 @@ class Commit:
         jitter: a draw from 0 to 1 for the backoff.
         keeps: name and JSON text of values for the task's later turns.
         retry: pauses of the agent.
+        hold_ms: added to the pause before a retry, because the agent's budget is used up.
     """
 
     task: str
@@ -169,6 +170,7 @@ class Commit:
     jitter: float = 1.0
     keeps: tuple[tuple[str, str], ...] = ()
     retry: Retry = RETRY_DEFAULT
+    hold_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +184,7 @@ class Lose:
         reason: for the history.
         jitter: a draw from 0 to 1 for the backoff.
         retry: pauses of the agent.
+        hold_ms: as of ``Commit``.
     """
 
     task: str
@@ -190,6 +193,7 @@ class Lose:
     reason: str
     jitter: float = 1.0
     retry: Retry = RETRY_DEFAULT
+    hold_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)

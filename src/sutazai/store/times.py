@@ -57,6 +57,16 @@ class Retry:
     factor: float = RETRY_FACTOR_DEFAULT
     max_ms: int = RETRY_CAP_MS
 
+    def held_ms(self, pause_ms: int, hold_ms: int, left_ms: int) -> int:
+        """A pause that the retry budget makes longer, but never past the half of what is left until the deadline.
+
+        Args:
+            pause_ms: without it.
+            hold_ms: until the retry's token is there.
+            left_ms: until the task's deadline.
+        """
+        return max(pause_ms, min(pause_ms + hold_ms, left_ms // 2))
+
     def pause_ms(self, attempt: int, jitter: float) -> int:
         """Pause after this attempt, milliseconds, at least 1.
 

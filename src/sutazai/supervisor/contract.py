@@ -233,10 +233,13 @@ class Agent:
         powers: what its instances may ask ``sutazaid`` to do, see ``powers.POWERS``.
         state_keep_ms: a session's state is forgotten when it had no task for so long; 0: never.
         rate: how many of its turns may start in a time: ``{interval_us, burst}``; empty for no limit.
-        retry: pauses between attempts: ``{base_ms, factor, max_ms, jitter}``; empty for the defaults.
+        retry: pauses between attempts and their budget: ``{base_ms, factor, max_ms, jitter, budget, least_us}``; what
+            is missing takes the default.
         schedules: times at which it is given a task: ``[{name, cron, timezone, skill, input, catch_up, priority,
             deadline_ms}]``.
         queue: how much may wait for it: ``{tasks_max, bytes_max}``, each 0 for no bound; empty for none.
+        breaker: when it is left alone: ``{enabled, failures, ratio, volume, window_ms, pause_ms, pause_ms_max, probes,
+            timeout_ms, when_open}``; what is missing takes the default.
     """
 
     name: str
@@ -260,6 +263,7 @@ class Agent:
     retry: dict[str, Any] = field(default_factory=dict)
     schedules: list[dict[str, Any]] = field(default_factory=list)
     queue: dict[str, int] = field(default_factory=dict)
+    breaker: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -240,12 +240,28 @@ _TABLE = (
         ("ResourceExhausted", "CrashLoop", "WorkerCannotFork/*", "LlmUnavailable/*"),
     ),
     Kind(
+        "CircuitOpen",
+        "warning",
+        "{subject} fails everybody and is left alone for a while",
+        "Its last tasks failed, so it gets no turn until a probe succeeds; its tasks wait and keep their attempts.",
+        "read `sutazai why {subject}` and `sutazai logs {subject}`; it is probed and used again by itself",
+        ("OomKilled", "CrashLoop", "ResourceExhausted", "MemoryPressure", "LlmUnavailable/*"),
+    ),
+    Kind(
+        "RetryBudgetEmpty",
+        "info",
+        "{subject} has more retries than its budget allows",
+        "Retries are spread over time so that they do not make an outage worse; none is lost.",
+        "find out why its tasks fail (`sutazai why {subject}`); or raise `retry: {{budget, least}}` in the manifest",
+        ("CircuitOpen", "OomKilled", "CrashLoop", "LlmUnavailable/*"),
+    ),
+    Kind(
         "DeadLetters",
         "warning",
         "tasks of {subject} used up their attempts",
         "They are kept with their evidence and can be replayed; they will not run by themselves.",
         "read them with `sutazai task dead --agent {subject}`, mend the cause, replay or discard them",
-        ("OomKilled", "CrashLoop", "LlmUnavailable/*"),
+        ("OomKilled", "CrashLoop", "LlmUnavailable/*", "CircuitOpen"),
     ),
 )
 

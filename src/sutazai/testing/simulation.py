@@ -136,9 +136,13 @@ class World:
         """Draw what the plan says of an agent."""
         interval_us = self.rng.choice(_INTERVALS_US)
         rate = {"interval_us": interval_us, "burst": self.rng.randint(1, 3)} if interval_us else {}
-        retry = {"base_ms": 100, "factor": 1.5, "max_ms": 1_000, "jitter": self.rng.choice(["full", "none"])}
+        retry = {"base_ms": 100, "factor": 1.5, "max_ms": 1_000, "jitter": self.rng.choice(["full", "none"]),
+                 "budget": self.rng.choice([0.0, 0.2]), "least_us": self.rng.choice([20_000, 1_000_000])}  # fmt: skip
+        breaker = {"enabled": self.chance(0.7), "failures": self.rng.randint(1, 3), "volume": self.rng.randint(2, 10),
+                   "window_ms": 2_000, "pause_ms": self.rng.choice([50, 400]), "pause_ms_max": 800,
+                   "probes": self.rng.randint(1, 2), "timeout_ms": 100}  # fmt: skip
         return AgentFacts(
-            name, "/m", skills=[{"name": "do"}], instances_max=4, rate=rate, retry=retry,
+            name, "/m", skills=[{"name": "do"}], instances_max=4, rate=rate, retry=retry, breaker=breaker,
             schedules=[self._schedule(number) for number in range(self.rng.randint(0, 2))],
         )  # fmt: skip
 

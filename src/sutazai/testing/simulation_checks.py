@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from sutazai.bus.breaker import State
 from sutazai.ids import child_task_id
 from sutazai.limits import INFRA_LOSSES_MAX_DEFAULT
 from sutazai.store.model import DEAD, STATUS_NAMES, STATUS_NUMBERS, SUCCEEDED, TERMINAL_FIRST, Claim, Outcome, Turn
 from sutazai.store.times import Occur
 
 if TYPE_CHECKING:
-    from sutazai.bus.group import Group
+    from sutazai.bus.group import Entry, Group
     from sutazai.testing.simulation import World
 
 _ROWS = (
@@ -50,6 +51,7 @@ class Checks:
         self._occurring: list[tuple[Occur, int]] = []
         self._occurred: set[tuple[str, str, int]] = set()
         self._starts: dict[str, list[int]] = {}
+        self._put_back: list[Entry] = []
 
     def _query(self, text: str, *values: Any) -> list[tuple[Any, ...]]:
         return self._world.query(text, values)
@@ -133,6 +135,7 @@ class Checks:
             for entry in group.done
             if isinstance(entry.operation, Occur) and isinstance(entry.result, Outcome) and entry.result.reply
         ]
+        self._check_breakers(group)
         for entry in group.done:
             turn = entry.result.reply if isinstance(entry.result, Outcome) else None
             if isinstance(turn, Turn) and isinstance(entry.operation, Claim):
@@ -144,6 +147,22 @@ class Checks:
             for entry in group.done
             if isinstance(entry.operation, Claim) and isinstance(entry.result, Outcome) and entry.result.reply
         ]
+
+    def _check_breakers(self, group: Group) -> None:
+        """An open circuit starts no turn, a half-open one no more than its probes; claims of before are under way."""
+        starts: dict[str, int] = {}
+        for entry in group.done:
+            if not isinstance(entry.operation, Claim) or any(entry is older for older in self._put_back):
+                continue
+            if isinstance(entry.result, Outcome) and entry.result.reply:
+                starts[entry.operation.agent] = starts.get(entry.operation.agent, 0) + 1
+        self._put_back = list(group.later)
+        for agent, count in starts.items():
+            breaker = self._world.broker.guards.breaker(agent) if self._world.broker is not None else None
+            if breaker is None or breaker.state is State.CLOSED:
+                continue
+            if breaker.state is State.OPEN or count > breaker.policy.probes:
+                self._world.fail(f"{count} turns of {agent} started while its circuit is {breaker.state}")
 
     def broker_died(self) -> None:
         """What was not committed has not happened."""

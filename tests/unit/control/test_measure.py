@@ -279,6 +279,33 @@ def test_a_full_store_and_a_full_queue_are_told_until_they_are_over() -> None:
     assert told.conditions.get("StorageFull", "broker") is not None
 
 
+def test_open_circuits_and_empty_budgets_are_told_and_measured() -> None:
+    """A half-open circuit is an alarm only while something waits for its probe; closed, it is over."""
+    board, told = Board(), Told()
+
+    def look(state: str, tokens: float, queued: int) -> tuple[list[str], dict[Any, float]]:
+        breaker = {"state": state, "why": "5 tasks failed one after the other", "opened": 2, "refused": 1}
+        stats = {
+            "breakers": {"a": breaker}, "budgets": {"a": {"tokens": tokens, "delayed": 4}},
+            "queues": {"a": {"queued": queued, "leased": 0}},
+        }  # fmt: skip
+        snapshot = _snapshot(stats=stats, conditions=told.conditions.to_json())
+        board.update(snapshot, told)
+        return [item.key for item in told.conditions.active()], values_of(snapshot, [], AgentTotals())
+
+    keys, values = look("open", -3.5, 7)
+    assert keys == ["CircuitOpen/a", "RetryBudgetEmpty/a"]
+    text = told.conditions.active()[0].text
+    assert text == "5 tasks failed one after the other: its circuit is open, 7 tasks wait and keep their attempts"
+    assert "4 retries wait" in told.conditions.active()[1].text
+    assert (values[series("breaker_state", "a")], values[series("breaker_opened_total", "a")]) == (2, 2)
+    assert (values[series("retry_budget_tokens", "a")], values[series("retries_delayed_total", "a")]) == (-3.5, 4)
+    assert look("half-open", 0.5, 1)[0] == ["CircuitOpen/a"]
+    keys, values = look("half-open", 0.5, 0)
+    assert (keys, values[series("breaker_state", "a")]) == ([], 1)
+    assert look("closed", 50, 3)[0] == []
+
+
 def test_a_store_that_is_away_is_told_and_measured() -> None:
     """The broker says so itself, and it is over when it says so."""
     board, told = Board(), Told()

@@ -120,7 +120,7 @@ def test_every_key_of_the_readers_is_in_the_schema_and_no_other(load: Load, monk
         "services:\n"
         "  s: {command: x, memory: 1MB, port: 10600, ready: {tcp: true}, probe: {tcp: true}}\n"
         "  k: {by: gateway, port: 10005}\n"
-        "agents:\n  health-monitor: {retry: {attempts: 2}, queue: {tasks: 1},\n"
+        "agents:\n  health-monitor: {retry: {attempts: 2}, queue: {tasks: 1}, breaker: {failures: 2},\n"
         "    schedules: {a: {cron: 0 3 * * *, skill: report}}}\n"
         "  p: {status: planned}\n"
         "  h: {http: {service: s, skills: {a: GET /}}}\n"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from sutazai.bus import breaker as policy
+from sutazai.bus import budget
 from sutazai.limits import RETRY_BASE_MS, RETRY_CAP_MS
-from sutazai.spec.model import Queue, Rate, Retry
+from sutazai.spec.pace import Breaker, Queue, Rate, Retry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,6 +42,28 @@ def test_retries(load: Callable[[str], Any]) -> None:
     assert (agent.attempts_max, agent.retry) == (3, Retry(RETRY_BASE_MS, 2.0, RETRY_CAP_MS, "full"))
 
 
+def test_breakers_and_budgets(load: Callable[[str], Any]) -> None:
+    """What is not written keeps its default, whether nothing is written or a part."""
+    [agent] = load(AGENT + "{}\n").agents.values()
+    assert agent.breaker == Breaker()
+    text = "{breaker: {failures: 9, ratio: 25%, window: 30s, when_open: refuse}, retry: {budget: 10%, least: 30/min}}"
+    [agent] = load(AGENT + text + "\n").agents.values()
+    assert agent.breaker == Breaker(failures=9, ratio=0.25, window_ms=30_000, when_open="refuse")
+    assert (agent.retry.budget, agent.retry.least_us) == (0.1, 2_000_000)
+    [agent] = load(AGENT + "{breaker: {enabled: false}}\n").agents.values()
+    assert not agent.breaker.enabled
+
+
+def test_what_the_manifest_says_is_what_the_broker_does(load: Callable[[str], Any]) -> None:
+    """The defaults of both are the same, and every field of the one is a field of the other."""
+    facts = asdict(load(AGENT + "{}\n").agents["ram-optimizer"].breaker)
+    assert policy.Policy.of(facts) == policy.Policy()
+    assert {*facts} - {"enabled"} == set(policy.Policy.__dataclass_fields__)
+    assert policy.Policy.of({**facts, "enabled": False}) is None
+    retry = asdict(load(AGENT + "{}\n").agents["ram-optimizer"].retry)
+    assert budget.Policy.of(retry) == budget.Policy() == budget.Policy.of({})
+
+
 def test_queues(load: Callable[[str], Any]) -> None:
     """Each bound by itself; without one there is none."""
     cases = {"{}": Queue(), "{queue: {tasks: 5}}": Queue(5, 0), "{queue: {bytes: 2MB}}": Queue(0, 2 << 20)}
@@ -65,6 +90,15 @@ def test_queues(load: Callable[[str], Any]) -> None:
         ("{retry: {max: 2d}}", "longer than a day", "1d"),
         ("{retry: {jitter: some}}", "'some' is unknown", "full"),
         ("{retry: {atempts: 2}}", "unknown key 'atempts'", "attempts"),
+        ("{breaker: {failures: 0}}", "out of bounds", "from 1"),
+        ("{breaker: {window: 2h}}", "is longer than an hour", "at most 1h"),
+        ("{breaker: {pause: 5m}}", "pause is longer than pause_max", "grows from pause"),
+        ("{breaker: {ratio: 0%}}", "0% is nothing", "like 50%"),
+        ("{breaker: {ratio: 150%}}", "is more than all", "at most 100%"),
+        ("{breaker: {when_open: drop}}", "'drop'", "queue"),
+        ("{breaker: off}", "keys with values", ""),
+        ("{retry: {budget: 20}}", "20 has no unit", "20%"),
+        ("{retry: {least: 2000/s}}", "more than a thousand", "1000/s"),
         ("{queue: {tasks: 0}}", "out of bounds", "from 1"),
         ("{queue: {bytes: 10}}", "10 has no unit", "10MB"),
         ("{queue: {bytes: 2GB}}", "is more than 512 MB", "at most 512 MB"),

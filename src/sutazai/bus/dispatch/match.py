@@ -32,11 +32,14 @@ class Dispatcher:
     Args:
         deliver: hands a claimed turn to its instance, after the commit.
         directory: the agents' rates.
-        valve: what may be claimed under pressure.
+        valve: which priorities may be claimed under pressure.
+        let_start: how many more turns of an agent may start while so many run; None for any number.
     """
 
-    def __init__(self, deliver: Deliver, directory: Directory, valve: Valve) -> None:
-        self._deliver, self._directory, self._valve = deliver, directory, valve
+    def __init__(
+        self, deliver: Deliver, directory: Directory, valve: Valve, let_start: Callable[[str, int], int | None]
+    ) -> None:
+        self._deliver, self._directory, self._valve, self._let_start = deliver, directory, valve, let_start
         self.driver: Driver = Inproc()
         self._idle: dict[str, dict[Instance, None]] = {}
         self._credited: list[tuple[Instance, str, int]] = []
@@ -79,11 +82,17 @@ class Dispatcher:
         entry = counts.of(agent)
         if entry.ready <= 0 or agent in self._dry or agent in self._limited:
             return 0
-        room = self._valve.room(agent, entry.leased)
+        room = self._let_start(agent, entry.leased)
         return entry.ready if room is None else min(entry.ready, room)
 
-    def matches(self, counts: Counts) -> list[Entry]:
-        """Claims to be done in this group."""
+    def matches(self, counts: Counts, judged: frozenset[str] = frozenset()) -> list[Entry]:
+        """Claims to be done in this group.
+
+        Args:
+            counts: tasks by agent.
+            judged: agents of which a task failed in this very group: their breakers decide when it is on disk, so they
+                get nothing in it.
+        """
         if self.stopped:
             return []
         for instance, task, fence in self._credited:
@@ -96,7 +105,9 @@ class Dispatcher:
             if not gone and not runs_another and not instance.claiming:
                 self._idle.setdefault(instance.agent, {})[instance] = None
         entries = []
-        for agent, claimable in [(agent, self._claimable(agent, counts)) for agent in self._idle]:
+        for agent, claimable in [
+            (agent, self._claimable(agent, counts)) for agent in self._idle if agent not in judged
+        ]:
             waiting = self._idle[agent]
             for _ in range(min(claimable, len(waiting), self.driver.looks(agent)) if claimable else 0):
                 instance, _ = waiting.popitem()

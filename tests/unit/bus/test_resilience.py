@@ -1,0 +1,250 @@
+"""While an agent's circuit is open its tasks wait and keep their attempts; what is not its fault never opens it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from broker_rig import Peer, Rig
+
+from sutazai.limits import RETRY_BUDGET_BURST
+from sutazai.wire.planfacts import AgentFacts
+
+RETRY = {"base_ms": 100, "factor": 1, "max_ms": 100, "jitter": "none"}
+
+
+def facts(name: str = "a", **fields: Any) -> AgentFacts:
+    """What the plan says of an agent."""
+    breaker = {"failures": 3, "pause_ms": 4_000, "timeout_ms": 1_000, **fields.pop("breaker", {})}
+    return AgentFacts(
+        name, "/m", skills=[{"name": "do"}], instances_max=4, **{"breaker": breaker, "retry": RETRY, **fields}
+    )
+
+
+def rig(**fields: Any) -> Rig:
+    """A broker whose agent has a breaker that opens after three tasks."""
+    return Rig(agents={"a": facts(**fields)})
+
+
+def worker(broker: Rig, ticket: str = "k1") -> tuple[Peer, Any]:
+    """An instance that asks for work."""
+    peer, session = broker.instance("a", ticket)
+    broker.say(session, {"t": "pull"})
+    return peer, session
+
+
+def turn(peer: Peer) -> dict[str, Any]:
+    """The turn that an instance was given; forgets what it heard."""
+    (found,) = [message for message in peer.heard if message["t"] == "turn"]
+    peer.heard.clear()
+    return found
+
+
+def end(broker: Rig, session: Any, got: dict[str, Any], code: str = "", *, retryable: bool = True) -> None:
+    """End a turn, well or with an error, and ask for the next one."""
+    message = {"t": "commit", "id": 1, "task": got["task"]["id"], "fence": got["fence"], "pull": True}
+    error = {"code": code, "message": "no", "retryable": retryable}
+    broker.say(session, {**message, "outcome": "failed", "error": error} if code else {**message, "outcome": "result"})
+
+
+def get(broker: Rig, task: str) -> dict[str, Any]:
+    """Read a task as a client."""
+    peer, session = broker.client()
+    broker.say(session, {"t": "get", "id": 1, "task": task})
+    found: dict[str, Any] = peer.heard.pop()["task"]
+    return found
+
+
+def fail_all(broker: Rig, peer: Peer, session: Any, code: str = "skill-failed", **fields: Any) -> None:
+    """Fail three tasks, one after the other."""
+    for _ in range(3):
+        end(broker, session, turn(peer), code, **fields)
+
+
+def state(broker: Rig) -> str:
+    """Of the agent's breaker."""
+    return str(broker.broker.statistics().breakers.get("a", {}).get("state", "closed"))
+
+
+def test_an_open_circuit_keeps_tasks_and_their_attempts_until_a_probe_succeeds() -> None:
+    """The fourth task is not even tried; in time one probe starts, and when it is well all others follow."""
+    broker = rig()
+    tasks = [broker.submit() for _ in range(6)]
+    peer, session = worker(broker)
+    fail_all(broker, peer, session)
+    assert state(broker) == "open"
+    assert [message["t"] for message in peer.heard if message["t"] == "turn"] == []
+    waiting = get(broker, tasks[3])
+    assert (waiting["status"], waiting["attempt"]) == ("queued", 0)
+    assert waiting["why"].startswith("the circuit of a is open (3 tasks failed one after the other): next probe in ")
+    assert get(broker, tasks[0])["attempt"] == 1
+    other, line = worker(broker, "k2")
+    broker.pass_time(4_000)
+    probes = [message for each in (peer, other) for message in each.heard if message["t"] == "turn"]
+    assert len(probes) == 1, "one probe, whoever waits"
+    assert state(broker) == "half-open"
+    assert "half-open" in get(broker, tasks[5])["why"]
+    (prober, at) = (peer, session) if any(m["t"] == "turn" for m in peer.heard) else (other, line)
+    end(broker, at, turn(prober))
+    assert state(broker) == "closed"
+    for _ in range(20):
+        for each, its in ((peer, session), (other, line)):
+            if any(message["t"] == "turn" for message in each.heard):
+                end(broker, its, turn(each))
+    assert [broker.status(task) for task in tasks] == ["succeeded"] * 6
+
+
+def test_nobody_is_woken_for_an_open_circuit_and_one_for_a_probe() -> None:
+    """Instances cost memory: none is asked for while nothing may start, then one."""
+    broker = rig(breaker={"pause_ms": 8_000})
+    broker.broker.linked(up=True)
+    for _ in range(6):
+        broker.submit()
+    peer, session = worker(broker)
+    fail_all(broker, peer, session)
+    for answered in filter(None, broker.answers):
+        answered({"ok": True, "status": "yes"})
+    broker.asked.clear()
+    broker.broker.disconnected(session)
+    broker.pass_time(3_000)
+    assert [ask for ask in broker.asked if ask["op"] == "wake"] == []
+    broker.pass_time(6_000)
+    assert {ask["want"] for ask in broker.asked if ask["op"] == "wake"} == {1}
+
+
+def test_an_idle_instance_may_hibernate_while_the_circuit_is_open() -> None:
+    """There is work, and none that may start soon."""
+    broker = rig(breaker={"pause_ms": 60_000, "pause_ms_max": 60_000})
+    for _ in range(6):
+        broker.submit()
+    peer, session = worker(broker)
+    fail_all(broker, peer, session)
+    peer.heard.clear()
+    broker.say(session, {"t": "hibernate", "id": 9})
+    assert peer.kinds() == ["bye"]
+
+
+@pytest.mark.parametrize(
+    ("code", "retryable"),
+    [
+        ("invalid-input", False), ("non-retryable", False), ("not-found", False), ("queue-full", True),
+        ("circuit-open", True), ("callee-failed", True),
+    ],
+)  # fmt: skip
+def test_bad_input_and_the_fault_of_others_never_open_it(code: str, retryable: bool) -> None:  # noqa: FBT001
+    """Users' complaint about breakers elsewhere: ten wrong requests and nobody is served."""
+    broker = rig()
+    for _ in range(12):
+        broker.submit()
+    peer, session = worker(broker)
+    for _ in range(12):
+        end(broker, session, turn(peer), code, retryable=retryable)
+    assert state(broker) == "closed"
+
+
+def test_one_poisoned_task_never_opens_it() -> None:
+    """It kills its instance at every attempt; it alone ends, as a dead letter."""
+    broker = rig(attempts_max=8, breaker={"failures": 2})
+    task = broker.submit()
+    peer, session = worker(broker)
+    for _ in range(8):
+        end(broker, session, turn(peer), "skill-failed")
+        broker.pass_time(200)
+    assert broker.status(task) == "dead"
+    assert state(broker) == "closed"
+
+
+def test_cancelled_tasks_and_deadlines_of_impatient_callers_do_not_count() -> None:
+    """A turn that got 300 ms to run says nothing of the agent; one that had its second does."""
+    broker = rig()
+    for _ in range(4):
+        broker.submit(deadline_ms=300)
+        peer, _ = worker(broker, "k")
+        turn(peer)
+        broker.pass_time(600)
+    assert state(broker) == "closed"
+    for number in range(3):
+        broker.submit(deadline_ms=1_500)
+        peer, _ = worker(broker, f"hang{number}")
+        turn(peer)
+        broker.pass_time(2_000)
+    assert state(broker) == "open"
+
+
+def test_what_expires_in_the_queue_is_not_the_agents_fault() -> None:
+    """Nobody ran it."""
+    broker = rig()
+    tasks = [broker.submit(deadline_ms=2_000) for _ in range(5)]
+    broker.pass_time(3_000)
+    assert {broker.status(task) for task in tasks} == {"expired"}
+    assert state(broker) == "closed"
+
+
+def test_callers_are_refused_while_it_is_open_if_the_manifest_says_so() -> None:
+    """With the reason and when to come back; and the way out of half-open is not blocked."""
+    broker = rig(breaker={"when_open": "refuse"})
+    for _ in range(3):
+        broker.submit()
+    peer, session = worker(broker)
+    fail_all(broker, peer, session)
+    caller, line = broker.client()
+    broker.say(line, {"t": "submit", "id": 7, "tasks": [{"agent": "a", "skill": "do"}]})
+    answer = caller.heard.pop()
+    assert (answer["t"], answer["code"]) == ("error", "circuit-open")
+    assert 1 <= answer["retry_after_s"] <= 4
+    assert "the circuit of a is open" in answer["detail"]
+    assert broker.broker.statistics().breakers["a"]["refused"] == 1
+    broker.pass_time(4_100)
+    end(broker, session, turn(peer))
+    broker.say(line, {"t": "submit", "id": 8, "tasks": [{"agent": "a", "skill": "do"}]})
+    assert caller.heard.pop()["t"] == "accepted"
+
+
+def test_a_restarted_broker_begins_closed_and_opens_again_after_as_few_tasks() -> None:
+    """The state is not kept; nothing that waited is lost by that."""
+    broker = rig()
+    tasks = [broker.submit() for _ in range(7)]
+    peer, session = worker(broker)
+    fail_all(broker, peer, session)
+    broker.start(agents={"a": facts()})
+    assert state(broker) == "closed"
+    peer, session = worker(broker)
+    fail_all(broker, peer, session)
+    assert state(broker) == "open"
+    assert {broker.status(task) for task in tasks} == {"queued"}
+    assert sum(get(broker, task)["attempt"] for task in tasks) == 6
+
+
+def test_a_new_plan_takes_effect_and_an_unchanged_one_forgets_nothing() -> None:
+    """The breaker is switched off: everything goes."""
+    broker = rig()
+    for _ in range(5):
+        broker.submit()
+    peer, session = worker(broker)
+    fail_all(broker, peer, session)
+    broker.broker.replan({"a": facts()})
+    broker.settle()
+    assert state(broker) == "open"
+    broker.broker.replan({"a": facts(breaker={"enabled": False})})
+    broker.settle()
+    assert turn(peer)["task"]["attempt"] == 1
+
+
+def test_retries_beyond_the_budget_wait_longer_and_say_why() -> None:
+    """No retry storm: sixty tasks fail; fifty come back after their pause, the others one a second; none is lost."""
+    count = RETRY_BUDGET_BURST + 10
+    broker = rig(breaker={"enabled": False}, retry={**RETRY, "budget": 0.0, "least_us": 1_000_000})
+    tasks = [broker.submit() for _ in range(count)]
+    peer, session = worker(broker)
+    for _ in range(count):
+        end(broker, session, turn(peer), "skill-failed")
+    late = [task for task in (get(broker, name) for name in tasks) if task["due_in_ms"] > 200]
+    assert len(late) == 10
+    assert late[0]["why"].startswith("the retry budget of a is used up: next attempt in ")
+    told = broker.broker.statistics().budgets["a"]
+    assert (told["tokens"], told["delayed"]) == (-10, 10)
+    for _ in range(60):
+        broker.pass_time(1_000)
+        while any(message["t"] == "turn" for message in peer.heard):
+            end(broker, session, turn(peer))
+    assert {broker.status(task) for task in tasks} == {"succeeded"}
