@@ -17,6 +17,7 @@ The tree (``retryable`` ones are marked with ``~``)::
     │  ├─ StorageFullError ~  storage-full        the disk is full: accepted work is kept, new work is not taken
     │  ├─ StoreAwayError ~    unavailable         the store's database does not answer: ask again
     │  ├─ FencedError         fenced              the turn's lease went to somebody else: its result is dropped
+    │  ├─ UploadMissingError ~ upload-missing     a commit names a result that this broker was not given
     │  ├─ ResourceExhaustedError ~ resource-exhausted  no room for another instance now
     │  └─ CircuitOpenError ~  circuit-open        the agent fails everybody: it is left alone for ``retry_after_s``
     ├─ SkillError ~           skill-failed        agent code raised
@@ -181,6 +182,13 @@ class FencedError(RefusedError):
     code = "fenced"
 
 
+class UploadMissingError(RefusedError):
+    """A commit names a result that was not uploaded, or not to this broker: upload it, then commit again."""
+
+    code = "upload-missing"
+    retryable = True
+
+
 class ResourceExhaustedError(RefusedError):
     """There is no room for another instance now; the task waits in its queue."""
 
@@ -241,6 +249,7 @@ BY_CODE: dict[str, type[RefusedError]] = {
         QueueFullError,
         StorageFullError,
         FencedError,
+        UploadMissingError,
         ResourceExhaustedError,
         CircuitOpenError,
     )

@@ -35,7 +35,9 @@ PREFER_WAIT_MS_MAX = 60_000
 
 # Tasks
 TASK_INPUT_BYTES_MAX = 1 * MIB
-TASK_RESULT_BYTES_MAX = 4 * MIB
+TASK_RESULT_BYTES_MAX = 4 * MIB  # of one that is stored in its row; a larger one lies in a file
+RESULT_BYTES_MAX_DEFAULT = 64 * MIB  # of one in a file, unless the agent's manifest says otherwise
+RESULT_BYTES_MAX = 1_024 * MIB
 STATE_BYTES_MAX = 1 * MIB
 EMITS_PER_TURN_MAX = 1_000
 TASK_DEPTH_MAX = 16
@@ -104,6 +106,15 @@ ACTS_PENDING_MAX = 64
 TICKET_WAIT_MS = 5_000  # an instance may say hello before its ticket is known
 STORE_BALLAST_BYTES = 32 * MIB
 
+# Results in files
+PART_BYTES_MAX = 1 * MIB  # of a file, as one message carries it
+UPLOADS_MAX = 64  # at once; more wait
+DOWNLOADS_MAX = 64  # parts that are being read from the disk; more wait
+SPILLED_BYTES_KEPT_MAX = 4_096 * MIB  # of all files; beyond it the oldest terminal tasks that have one are forgotten
+SPILLED_KEPT_LEAST = 16  # newest files that stay, however large
+SPILLED_SWEEP_MS = 600_000  # files that no task needs are looked for so often
+SPILLED_SWEEP_FILES = 500  # names that one question to the store holds
+
 # Dispatch by a message broker
 DISPATCH_SIGNALS_MAX = 256  # in flight for each agent; more tasks than that are signalled as they are used up
 DISPATCH_SIGNALS_PER_MESSAGE_MAX = 32
@@ -152,6 +163,9 @@ def _check() -> None:
         <= FRAME_BYTES_MAX,
         "a full group leaves room in the queue of operations": GROUP_COMMIT_OPERATIONS_MAX < OPERATIONS_PENDING_MAX,
         "a long queue is signalled before it runs dry": DISPATCH_PREFETCH_MAX < DISPATCH_SIGNALS_MAX // 2,
+        "a part of a file leaves room in a frame": PART_BYTES_MAX * 2 <= FRAME_BYTES_MAX,
+        "a file is for what does not fit a row": TASK_RESULT_BYTES_MAX < RESULT_BYTES_MAX_DEFAULT <= RESULT_BYTES_MAX,
+        "the files that stay hold the largest result": RESULT_BYTES_MAX < SPILLED_BYTES_KEPT_MAX,
         "a frame fits the unsent buffer": FRAME_BYTES_MAX < FRAMES_UNSENT_BYTES_MAX,
     }
     broken = [name for name, holds in relations.items() if not holds]

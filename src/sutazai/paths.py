@@ -98,6 +98,11 @@ class FleetPaths:
         return self.state / "store.sqlite"
 
     @property
+    def payloads(self) -> Path:
+        """Folder of results that are too large for a row of the store; the broker alone writes there."""
+        return self.state / "payloads"
+
+    @property
     def store_dsn(self) -> Path:
         """How to reach the PostgreSQL that the fleet runs for its store; holds the password, mode 600."""
         return self.state / "services/postgres/dsn"

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import textwrap
 import time
+import urllib.request
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -60,6 +64,33 @@ def sleep(seconds: float) -> float:
     time.sleep(seconds)
     return seconds
 '''
+BULKY = '''
+import hashlib
+
+from sutazai.runtime import Agent, Context, Result, Wait
+
+agent = Agent("bulky")
+
+
+@agent.skill
+def make(letters: int) -> str:
+    """Return many letters."""
+    return "ab" * (letters // 2)
+
+
+@agent.skill
+def judge(letters: int, ctx: Context) -> Wait[list]:
+    """Let another task make them."""
+    return Wait([ctx.call("bulky", "make", {"letters": letters})], then=judged)
+
+
+@agent.step
+def judged(results: list[Result], ctx: Context) -> list:
+    """Say what came."""
+    text = results[0].require()
+    recalled = ctx.results([results[0].task])[results[0].task].result
+    return [len(text), hashlib.sha256(text.encode()).hexdigest(), recalled == text]
+'''
 MANIFEST = """
 fleet: {fleet}
 port_offset: {offset}
@@ -67,6 +98,7 @@ agents:
   boss: {file: boss.py, port: 10480, pool: standard, memory: 64MB, instances: 2}
   rival: {file: rival.py, port: 10481, pool: standard, memory: 64MB}
   sleeper: {file: sleeper.py, port: 10482, pool: standard, memory: 64MB, instances: 2}
+  bulky: {file: bulky.py, port: 10483, pool: standard, memory: 224MB, instances: 1, result_max: 24MB}
 """
 
 
@@ -75,10 +107,11 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveFleet]:
     """A boss, a rival with the same code, and somebody who sleeps."""
     folder = tmp_path_factory.mktemp("own")
     (folder / "sleeper.py").write_text(SLEEPER)
+    (folder / "bulky.py").write_text(BULKY)
     for name in ("boss", "rival"):
         (folder / f"{name}.py").write_text(BOSS.format(name=name))
     text = textwrap.dedent(MANIFEST)
-    for name in ("boss", "rival", "sleeper"):
+    for name in ("boss", "rival", "sleeper", "bulky"):
         text = text.replace(f"{name}.py", str(folder / f"{name}.py"))
     with LiveFleet(text) as live, pytest.MonkeyPatch.context() as patch:
         patch.setenv("SUTAZAI_RUN_ROOT", live.env["SUTAZAI_RUN_ROOT"])
@@ -119,3 +152,40 @@ def test_seen_and_called_off(fleet: LiveFleet) -> None:
                 break
             time.sleep(0.05)
         assert all(entry["leased"] == 0 for entry in client.stats()["queues"].values()), "nobody works for it any more"
+
+
+def broker_peak_bytes(fleet: LiveFleet) -> int:
+    """Most memory that the broker ever had."""
+    process = next(process for process in fleet.status()["processes"] if process["name"] == "broker")
+    text = Path(f"/proc/{process['pid']}/status").read_text()
+    return int(next(line.split()[1] for line in text.splitlines() if line.startswith("VmHWM:"))) * 1024
+
+
+def test_a_result_of_20_mb(fleet: LiveFleet, tmp_path: Path) -> None:
+    """It is made, awaited, read by its parent, by a client, by the command line and over HTTP; the broker stays small.
+
+    One above the agent's limit fails and says what to do.
+    """
+    letters = 20_000_000
+    wanted = "ab" * (letters // 2)
+    with TaskClient(fleet.name) as client:
+        ask(client, "bulky", "make", letters=2)
+        before = broker_peak_bytes(fleet)
+        judged = ask(client, "bulky", "judge", letters=letters)
+        assert judged["result"] == [letters, hashlib.sha256(wanted.encode()).hexdigest(), True], judged
+        (child,) = [task for task in client.tree(judged["id"]) if task["parent"]]
+        reference = child["result_ref"]
+        assert (child["result"], reference["bytes"]) == (None, letters + 2)
+        assert client.result(client.get(child["id"])) == wanted
+        assert broker_peak_bytes(fleet) - before < 12_000_000, "the broker holds parts, not results"
+        assert [path.name for path in (fleet.state / "payloads").iterdir()] == [reference["file"]]
+        refused = ask(client, "bulky", "make", letters=25_200_000)
+    assert (refused["status"], refused["error"]["code"]) == ("failed", "invalid-output")
+    assert "limit of bulky is 24 MB" in refused["error"]["message"]
+    done = fleet.command("task", "result", child["id"], "--output", str(tmp_path / "result.json"))
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "result.json").read_bytes()) == wanted
+    with urllib.request.urlopen(f"http://127.0.0.1:{fleet.port(10483)}/tasks/{child['id']}/result") as answer:
+        assert answer.headers["ETag"] == f'"{reference["digest"]}"'
+        assert answer.headers["Content-Length"] == str(letters + 2)
+        assert f"sha256:{hashlib.sha256(answer.read()).hexdigest()}" == reference["digest"]

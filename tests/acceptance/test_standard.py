@@ -29,6 +29,12 @@ def add(key: str, ctx: Context) -> int:
     """Write a key down."""
     ctx.state.setdefault("keys", []).append(key)
     return len(ctx.state["keys"])
+
+
+@agent.skill
+def fill(letters: int) -> str:
+    """Return so many letters."""
+    return "x" * letters
 '''
 MANIFEST = """
 fleet: {fleet}
@@ -38,6 +44,7 @@ agents:
 """
 TASKS, SESSIONS = 24, 3
 LATER_MS = 4_000
+LARGE = 5_000_000
 
 
 def _missing() -> str:
@@ -81,6 +88,13 @@ def request(key: str, number: int, **more: Any) -> dict[str, Any]:
     return {"agent": "counter", "skill": "add", "input": {"key": key}, "session": f"s{number % SESSIONS}", **more}
 
 
+def large(client: TaskClient) -> str:
+    """Have a result made that lies in a file; gives its task."""
+    task = client.submit([{"agent": "counter", "skill": "fill", "input": {"letters": LARGE}}])[0]["id"]
+    assert client.wait(task, 60)["result_ref"]["bytes"] == LARGE + 2
+    return str(task)
+
+
 def queues(fleet: LiveFleet) -> list[str]:
     """Names of RabbitMQ's queues, as its management page has them."""
     user, _, address = (fleet.state / "services/rabbitmq/management-url").read_text().strip()[7:].rpartition("@")
@@ -95,12 +109,13 @@ def queues(fleet: LiveFleet) -> list[str]:
 
 @pytest.mark.timeout(300)
 def test_a_fleet_moves_to_real_servers_and_back(fleet: LiveFleet) -> None:
-    """Tasks, states and what is still open go along; the other store is kept, and cannot be taken up by mistake."""
+    """Tasks, states, results in files and what is open go along; the other store is kept and not taken up by chance."""
     keys = [f"k{number:02}" for number in range(TASKS)]
     with TaskClient(fleet.name) as client:
         accepted = client.submit([request(key, number) for number, key in enumerate(keys)])
         assert {client.wait(each["id"], 60)["status"] for each in accepted} == {"succeeded"}
         assert states(client) == keys
+        larges = [large(client)]
     refused = fleet.command("migrate", str(fleet.path), "--to", "standard")
     assert refused.returncode != 0
     assert "is up; stop it first" in refused.stderr
@@ -123,6 +138,8 @@ def test_a_fleet_moves_to_real_servers_and_back(fleet: LiveFleet) -> None:
             added = client.submit([request(keys[-1], 1)])[0]["id"]
             assert client.wait(added, 60)["status"] == "succeeded"
             assert states(client) == sorted(keys)
+            larges.append(large(client))
+            assert {len(client.result(client.get(task))) for task in larges} == {LARGE}
             assert {client.get(each["id"])["status"] for each in accepted} == {"succeeded"}
         if profile == "standard":
             assert any("counter" in name for name in queues(fleet))

@@ -107,10 +107,10 @@ class Relay:
         decoder = Decoder()
         with contextlib.suppress(OSError):
             while data := source.recv(65_536):
-                for message, _ in decoder.feed(data):
+                for message, parts in decoder.feed(data):
                     change = self.to_broker if to_broker else self.to_instance
                     for each in change(message):
-                        target.sendall(encode(each))
+                        target.sendall(encode(each, parts if "blobs" in each else ()))
                     seen.append(message)  # it is on its way: what a test cuts now comes after it
         for each in (source, target):
             with contextlib.suppress(OSError):

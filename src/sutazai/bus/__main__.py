@@ -22,6 +22,7 @@ from sutazai.bus.dispatch import DRIVERS, Inproc, RabbitMQ
 from sutazai.bus.link import Link
 from sutazai.bus.options import Options
 from sutazai.bus.server import Server, bind
+from sutazai.bus.spill_files import SpillFiles, Thread
 from sutazai.bus.writer import Writer
 from sutazai.clock import SystemClock
 from sutazai.errors import ConfigError, SutazaiError
@@ -134,6 +135,8 @@ class Process:
         self._broker.dispatch_by(driver)
         self._server = Server(self._broker)
         writer = Writer(loop, self._broker, self._server.flush)
+        spilling = Thread(loop, self._server.flush)
+        self._broker.spill.serve(SpillFiles(self._paths.payloads, 2 * given.ballast_bytes), spilling)
         await self._server.start(_listening(self._paths))
         lease_count = len(self._broker.leases.by_task)
         _log.info("the store holds %d open tasks, %d of them leased", store.counts.open, lease_count)
@@ -147,6 +150,7 @@ class Process:
         signals.cancel()
         if self._timer is not None:
             self._timer.cancel()
+        spilling.close()
         await writer.close()
         await self._server.close()
         await asyncio.gather(signals, return_exceptions=True)

@@ -21,6 +21,7 @@ from sutazai.bus.pressure import Pressure, Valve
 from sutazai.bus.resilience import FAILED, Guards
 from sutazai.bus.schedules import Scheduler
 from sutazai.bus.sessions import Session
+from sutazai.bus.spill import SpillDesk
 from sutazai.bus.statistics import Meters, Statistics
 from sutazai.bus.watch import Watches, error_message, is_end
 from sutazai.errors import InvalidInputError, ProtocolError, RefusedError
@@ -80,6 +81,7 @@ class Broker:
         self.guards = Guards(directory, clock, rng)
         self.leases = LeaseBook(self.journal, options, rng, self.end_instance, self.guards)
         self.valve = Valve(self.journal, directory, self._eased)
+        self.spill = SpillDesk(self)
         self.instances = InstanceDesk(self)
         self.guards.serve(self.leases.started_ms, self.instances.claiming)
         self.clients = ClientDesk(self)
@@ -146,8 +148,10 @@ class Broker:
             session.peer.close()
 
     def _route(self, session: Session, kind: str, message: dict[str, Any], blobs: Sequence[bytes]) -> None:
-        if blobs:
-            raise InvalidInputError("the broker takes no raw parts: put the data into a file and send its path")
+        if kind == "upload" and len(blobs) == 1:
+            message = {**message, "raw": blobs[0]}
+        elif blobs:
+            raise InvalidInputError(f"a message {kind!r} has no raw parts; one upload has one")
         if kind == "hello" and not session.role:
             self._hello(session, message)
         elif session.role == "client" and kind in messages.CLIENT_MESSAGES:
@@ -218,6 +222,8 @@ class Broker:
                 self._happened(event)
             for task, fence in outcome.revoked:
                 self.leases.revoke(task, fence, now_ms)
+            if outcome.files:
+                self.spill.remove(outcome.files)
         if self.dispatcher.driver.carries:
             self.dispatcher.driver.committed(_events_of(entries))
         self.look_for_demand()
@@ -257,6 +263,7 @@ class Broker:
         self.leases.tick(now_ms, late_ms if late_ms > _PAUSE_NOTICED_MS else 0)
         self.watches.tick(now_ms)
         self.instances.tick(now_ms)
+        self.spill.tick(now_ms)
         self.meters.tick(now_ms)
         self.dispatcher.look_again()
         self.dispatcher.tick(now_ms, self.store.counts)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sutazai.bus import breaker, budget
 from sutazai.errors import NotFoundError
-from sutazai.limits import ATTEMPTS_MAX_DEFAULT, DEADLINE_MS_DEFAULT
+from sutazai.limits import ATTEMPTS_MAX_DEFAULT, DEADLINE_MS_DEFAULT, RESULT_BYTES_MAX_DEFAULT
 from sutazai.outside import OUTSIDE, WAIT_MS_DEFAULT
 from sutazai.store.times import RETRY_DEFAULT, Bound, Rate, Retry
 
@@ -71,6 +71,11 @@ class Directory:
         """How much may wait for an agent; None for no bound of its own."""
         facts = self.agents.get(agent) if self.agents is not None else None
         return Bound(**facts.queue) if facts is not None and facts.queue else None
+
+    def result_bytes_max(self, agent: str) -> int:
+        """Largest result of an agent's skills."""
+        facts = self.agents.get(agent) if self.agents is not None else None
+        return RESULT_BYTES_MAX_DEFAULT if facts is None else facts.result_bytes_max
 
     def retry(self, agent: str) -> Retry:
         """Pauses between an agent's attempts."""

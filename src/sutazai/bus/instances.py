@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hmac
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from sutazai.bus import messages
@@ -12,6 +12,7 @@ from sutazai.bus.clients import new_task
 from sutazai.bus.own import OwnDesk
 from sutazai.bus.recall import RecallDesk
 from sutazai.bus.sessions import Instance
+from sutazai.bus.spill import without_file
 from sutazai.bus.watch import error_message
 from sutazai.errors import FencedError, InvalidInputError, ProtocolError, RefusedError
 from sutazai.outside import OUTSIDE
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from sutazai.bus.broker import Broker
     from sutazai.bus.sessions import HeldLease, Session
+    from sutazai.store.spill import Spilled
 
 _FAILURE_MESSAGE_CHARACTERS = 4_000
 PROGRESS_EVERY_MS = 200
@@ -69,6 +71,8 @@ class InstanceDesk:
             "act": self.acts.act,
             "own": OwnDesk(broker).own,
             "recall": RecallDesk(broker).recall,
+            "upload": broker.spill.upload,
+            "download": broker.spill.download,
             "hibernate": self._hibernate,
         }
 
@@ -115,7 +119,7 @@ class InstanceDesk:
             raise ProtocolError("an instance says in its hello which agent it is")
         if hello.agent in OUTSIDE:
             raise ProtocolError(f"{hello.agent!r} is outside of the fleet: it has no instances")
-        instance = Instance(hello.agent, ticket, session.peer.pid, session)
+        instance = Instance(hello.agent, ticket, session.peer.pid, session, reads_files=hello.files)
         older = self.by_ticket.get(ticket)
         self._coming.pop(ticket, None)
         attached = hello.held is not None and broker.leases.attach(instance, hello.held.task, hello.held.fence, now_ms)
@@ -278,6 +282,8 @@ class InstanceDesk:
             return
         broker.leases.hold(instance, turn, now_ms)
         broker.meters.latency["queue"].add(max(0, broker.clock.wall_ms() - turn.created_wall_ms))
+        if not instance.reads_files:
+            turn = replace(turn, results=[without_file(result) for result in turn.results])
         instance.push(_turn_message(turn, broker.options.lease_ms, now_ms))
 
     def _heartbeat(self, session: Session, instance: Instance, request: messages.Heartbeat) -> None:
@@ -311,6 +317,7 @@ class InstanceDesk:
         def done(result: Outcome | RefusedError) -> None:
             if operation.outcome == "failed":
                 self._budgeted(instance.agent, operation, result)
+            broker.spill.settled(operation, result)
             self._committed(session, request, result, started_ms)
 
         applied = None
@@ -371,7 +378,7 @@ class InstanceDesk:
             wait = Wait(tuple(request.wait.tasks), request.wait.then, carry, request.wait.count)
         return Commit(
             task=request.task, fence=request.fence, ticket=instance.ticket, outcome=outcome,
-            result=messages.to_json(request.result) if outcome == "result" else None, failure=failure, wait=wait,
+            result=self._result(request) if outcome == "result" else None, failure=failure, wait=wait,
             state=None if request.state is None else messages.to_json(request.state),
             state_version=request.state_version, emits=emits,
             effects=messages.to_json(request.effects) if request.effects else None,
@@ -380,6 +387,11 @@ class InstanceDesk:
             hold_ms=self._broker.guards.reserve(instance.agent) if failure is not None and failure.retryable else 0,
             keeps=tuple((name, messages.to_json(value)) for name, value in (request.keeps or {}).items()),
         )  # fmt: skip
+
+    def _result(self, request: messages.Commit) -> str | Spilled:
+        if request.result_ref is None:
+            return messages.to_json(request.result)
+        return self._broker.spill.hold(request, request.result_ref)
 
     def _hibernate(self, session: Session, instance: Instance, request: messages.Plain) -> None:
         broker = self._broker

@@ -17,8 +17,10 @@ from sutazai.limits import (
     KEPT_PER_TURN_MAX,
     KEY_CHARACTERS_MAX,
     LIST_TASKS_MAX,
+    PART_BYTES_MAX,
     PRIORITY_LOWEST,
     RECALLED_MAX,
+    RESULT_BYTES_MAX,
     SUBMIT_TASKS_MAX,
     WAITING_LISTED_MAX,
 )
@@ -33,6 +35,9 @@ Deadline = Annotated[int, Meta(ge=1, le=DELAY_MS_MAX)]
 Priority = Annotated[int, Meta(ge=0, le=PRIORITY_LOWEST)]
 COUNT_MAX = 2**53  # what every language's JSON numbers hold exactly
 Count = Annotated[int, Meta(ge=0, le=COUNT_MAX)]
+FileBytes = Annotated[int, Meta(ge=1, le=RESULT_BYTES_MAX)]
+Digest = Annotated[str, Meta(pattern="^sha256:[0-9a-f]{64}$")]
+Raw = bytes  # in these classes the name bytes is a field's
 RequestId = int | str | None
 
 
@@ -55,6 +60,7 @@ class Hello(Struct, frozen=True):
     token: Text = ""
     pid: Count = 0
     held: Held | None = None
+    files: bool = False
 
 
 class TaskSpec(Struct, frozen=True):
@@ -205,6 +211,35 @@ class Recall(Struct, frozen=True):
     id: RequestId = None
 
 
+class Upload(Struct, frozen=True):
+    """A part of a result that is too large for a commit; ``raw`` is the one that follows the message."""
+
+    task: Key
+    fence: Count
+    offset: Count
+    bytes: FileBytes
+    digest: Digest
+    raw: Annotated[Raw, Meta(min_length=1, max_length=PART_BYTES_MAX)]
+    id: RequestId = None
+
+
+class Download(Struct, frozen=True):
+    """Read a part of a result that lies in a file."""
+
+    task: Key
+    fence: Count
+    of: Key
+    offset: Count
+    id: RequestId = None
+
+
+class ResultRef(Struct, frozen=True):
+    """A result that was uploaded."""
+
+    bytes: FileBytes
+    digest: Digest
+
+
 class FailureSpec(Struct, frozen=True):
     """Why a turn failed."""
 
@@ -231,6 +266,7 @@ class Commit(Struct, frozen=True):
     outcome: Literal["result", "wait", "checkpoint", "failed"]
     id: RequestId = None
     result: Any = None
+    result_ref: ResultRef | None = None
     error: FailureSpec | None = None
     wait: WaitSpec | None = None
     state: Any = None
@@ -266,6 +302,8 @@ INSTANCE_MESSAGES: dict[str, type[Struct]] = {
     "act": Act,
     "own": Own,
     "recall": Recall,
+    "upload": Upload,
+    "download": Download,
     "hibernate": Plain,
 }
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sutazai.bus import messages
+from sutazai.bus.spill import without_file
 from sutazai.bus.watch import error_message
 from sutazai.errors import FencedError, RefusedError
 from sutazai.store.model import Outcome, Recall, Recalled
@@ -43,16 +44,16 @@ class RecallDesk:
             if isinstance(result, RefusedError):
                 session.reply(request.id, error_message(result))
             else:
-                session.reply(request.id, _answer(result.reply))
+                session.reply(request.id, _answer(result.reply, instance))
 
         operation = Recall(instance.agent, request.of or request.task, tuple(request.names), tuple(request.results))
         self._broker.journal.enqueue(operation, done)
 
 
-def _answer(found: Recalled) -> dict[str, Any]:
+def _answer(found: Recalled, instance: Instance) -> dict[str, Any]:
     results = [
         {**result, "result": None if result["result"] is None else messages.raw(result["result"])}
-        for result in found.results
+        for result in (found.results if instance.reads_files else map(without_file, found.results))
     ]
     values = {name: messages.raw(text) for name, text in found.values.items()}
     return {"t": "recalled", "values": values, "results": results, "left": found.left}

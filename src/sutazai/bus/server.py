@@ -24,6 +24,7 @@ from sutazai.limits import (
 from sutazai.wire import frames
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from sutazai.bus.broker import Broker
@@ -102,12 +103,12 @@ class Connection(asyncio.Protocol):
         if self._transport is not None and not self._closing:
             self._transport.resume_reading()
 
-    def send(self, message: dict[str, Any]) -> None:
+    def send(self, message: dict[str, Any], blobs: Sequence[bytes] = ()) -> None:
         """Send a message with the next flush; several to one peer leave together."""
         if self._transport is None or self._closing:
             return
         try:
-            data = frames.encode(message)
+            data = frames.encode(message, blobs)
         except ProtocolError as error:
             refused = RefusedError(f"the answer cannot be sent: {error}")
             data = frames.encode({**error_message(refused), "re": message.get("re")})

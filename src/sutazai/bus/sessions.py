@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sutazai.bus.messages import RequestId
 
 
@@ -20,8 +22,8 @@ class Peer(Protocol):
     uid: int
     pid: int
 
-    def send(self, message: dict[str, Any]) -> None:
-        """Send a message; nothing happens when the connection is gone."""
+    def send(self, message: dict[str, Any], blobs: Sequence[bytes] = (), /) -> None:
+        """Send a message with its raw bytes; nothing happens when the connection is gone."""
 
     def close(self) -> None:
         """Close after what was sent."""
@@ -51,12 +53,12 @@ class Session:
     waits: int = 0
     hello: tuple[dict[str, Any], int] | None = None
 
-    def reply(self, request: RequestId, message: dict[str, Any]) -> None:
+    def reply(self, request: RequestId, message: dict[str, Any], blobs: Sequence[bytes] = ()) -> None:
         """Answer a request."""
         if not self.closed:
             if request is not None:
                 message["re"] = request
-            self.peer.send(message)
+            self.peer.send(message, blobs) if blobs else self.peer.send(message)
 
 
 @dataclass(slots=True, eq=False)
@@ -74,6 +76,7 @@ class Instance:
         leaving: it agreed to exit.
         ready: it has asked for a task: its agent is loaded.
         overdue_ms: told to stop a turn, it has to answer until then; 0 when nothing is asked of it.
+        reads_files: it can read a result that lies in a file.
     """
 
     agent: str
@@ -86,6 +89,7 @@ class Instance:
     leaving: bool = False
     ready: bool = False
     overdue_ms: int = 0
+    reads_files: bool = False
 
     def push(self, message: dict[str, Any]) -> None:
         """Send it something."""

@@ -19,6 +19,7 @@ from sutazai.cli.output import note, print_json
 from sutazai.cli.reading import readable
 from sutazai.client import TaskClient
 from sutazai.paths import FleetPaths
+from sutazai.units import format_bytes
 
 
 def run(  # noqa: PLR0913 an option each
@@ -95,9 +96,10 @@ def _follow(request: dict[str, Any], asked: Asked) -> int:
             note(f"{identifier} goes on; follow it with: sutazai task watch {identifier}")
             raise
         done = client.get(identifier)
-    if done["status"] == "succeeded":
-        _answer(done, as_json=asked.as_json)
-        return OK
+        if done["status"] == "succeeded":
+            if asked.as_json or not _in_file(client, done):
+                _answer(done, as_json=asked.as_json)
+            return OK
     if asked.as_json:
         print_json(done)
     else:
@@ -115,6 +117,20 @@ def _answer(done: dict[str, Any], *, as_json: bool) -> None:
     print(text)
     if left_out:
         note(f"not shown: {', '.join(left_out)}; all of it: sutazai task show {done['id']}")
+
+
+def _in_file(client: TaskClient, done: dict[str, Any]) -> bool:
+    """Hand a result that lies in a file to a program; tell a person how to get it. False: it lies in none."""
+    large = done.get("result_ref")
+    if not large:
+        return False
+    if sys.stdout.isatty():
+        size = format_bytes(large["bytes"])
+        note(f"the result has {size}; write it to a file: sutazai task result {done['id']} --output FILE")
+    else:
+        with client.open_result(done) as source:
+            task.print_whole(source)
+    return True
 
 
 def _check(paths: FleetPaths, agent: str, skill: str, given: dict[str, Any]) -> None:

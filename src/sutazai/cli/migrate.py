@@ -73,6 +73,8 @@ def run(
         f"{fleet.fleet} has the profile {to}: {rows['tasks']} tasks ({moved['open_tasks']} of them open) and "
         f"{rows['states']} states were moved; what it left is kept as {left}"
     )
+    if missing := moved["files_missing"]:
+        note(f"{missing} results lie in files that are gone from {paths.payloads}: those cannot be read")
     written = spec.load(manifest).profile == to
     option = "" if written else f" --profile {to}, or write profile: {to} into the manifest"
     note(f"bring it up: sutazai up {manifest}{option}")

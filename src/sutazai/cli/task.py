@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 import time
-from typing import Annotated, Any
+from pathlib import Path
+from typing import IO, Annotated, Any
 
 import typer
 
@@ -14,8 +18,8 @@ from sutazai.cli.output import console, note, print_json
 from sutazai.client import TaskClient
 
 run = typer.Typer(
-    help="Look at durable tasks: list, show, tree, watch, cancel, schedules; answer those that wait for a person or a "
-    "signal; dead letters: dead, replay, discard.",
+    help="Look at durable tasks: list, show, result, tree, watch, cancel, schedules; answer those that wait for a "
+    "person or a signal; dead letters: dead, replay, discard.",
     no_args_is_help=True,
 )
 for _verb in (dead.dead, dead.replay, dead.discard):
@@ -23,6 +27,31 @@ for _verb in (dead.dead, dead.replay, dead.discard):
 TaskArgument = Annotated[str, typer.Argument(help="Identifier of the task, like t_1jx3…")]
 SAID = {"approve": "approved", "deny": "denied", "signal": "signalled"}
 COLOURS = {"succeeded": "green", "failed": "red", "dead": "red", "expired": "red", "cancelled": "yellow"}
+
+
+def print_whole(source: IO[bytes]) -> None:
+    """Copy JSON text to standard output."""
+    shutil.copyfileobj(source, sys.stdout.buffer, 1 << 20)
+    sys.stdout.buffer.write(b"\n")
+    sys.stdout.buffer.flush()
+
+
+def write_whole(source: IO[bytes], target: Path) -> None:
+    """Write a file beside its place and give it its name when all of it is on disk.
+
+    Raises:
+        CliError: it cannot be written; what was there is as it was.
+    """
+    beside = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        with beside.open("wb") as file:
+            shutil.copyfileobj(source, file, 1 << 20)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(target)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise CliError(f"{target} cannot be written: {error.strerror or error}", FAILED) from error
 
 
 def _client(fleet: str | None) -> TaskClient:
@@ -65,6 +94,22 @@ def show(task: TaskArgument, *, fleet: FleetOption = None) -> int:
         found = client.get(task)
     print_json(found)
     return FAILED if found["status"] in {"failed", "dead", "expired", "cancelled"} else OK
+
+
+@run.command("result")
+def result(
+    task: TaskArgument,
+    *,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write; else the terminal.")] = None,
+    fleet: FleetOption = None,
+) -> None:
+    """Write the result of a task as JSON, also one that is too large to be shown."""
+    with _client(fleet) as client, client.open_result(client.get(task)) as source:
+        if output is None:
+            print_whole(source)
+            return
+        write_whole(source, output)
+    note(f"{output} has the result of {task}")
 
 
 @run.command("tree")

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import getpass
+import io
+import json
 import os
 import time
-from typing import TYPE_CHECKING, Any, Self
+from typing import IO, TYPE_CHECKING, Any, Self
 
 from sutazai.client import where
-from sutazai.errors import InternalError, UnavailableError
+from sutazai.errors import InternalError, NotFoundError, UnavailableError
 from sutazai.ids import new_id
-from sutazai.wire.messages import PROTOCOL_VERSION, TERMINAL, error_of
+from sutazai.wire.messages import PROTOCOL_VERSION, SUCCEEDED, TERMINAL, error_of
+from sutazai.wire.payloads import open_payload
 from sutazai.wire.transport import BlockingConnection
 
 if TYPE_CHECKING:
@@ -86,6 +89,30 @@ class TaskClient:
             NotFoundError: there is no such task.
         """
         return self._task({"t": "get", "task": task})
+
+    def result(self, task: dict[str, Any]) -> Any:
+        """Give the result of a task that ``get`` or ``wait`` gave, also one that lies in a file.
+
+        Raises:
+            NotFoundError: the file is gone: the task is old, and forgotten.
+        """
+        if not task.get("result_ref"):
+            return task.get("result")
+        with self.open_result(task) as file:
+            return json.load(file)
+
+    def open_result(self, task: dict[str, Any]) -> IO[bytes]:
+        """Open the result of a task as JSON text; a large one is not read into memory.
+
+        Raises:
+            NotFoundError: it has none, or its file is gone.
+        """
+        reference = task.get("result_ref")
+        if reference is None:
+            if task["status"] != SUCCEEDED:
+                raise NotFoundError(f"{task['id']} is {task['status']}: it has no result")
+            return io.BytesIO(json.dumps(task.get("result"), ensure_ascii=False).encode())
+        return open_payload(where.find(self._fleet).payloads, reference)
 
     def wait(self, task: str, timeout_s: float = 600.0) -> dict[str, Any]:
         """Wait until a task is terminal.

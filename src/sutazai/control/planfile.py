@@ -305,6 +305,7 @@ def _agent(row: planner.AgentRow, sources: Sources) -> Agent:
         retry=asdict(agent.retry),
         queue=asdict(agent.queue) if agent.queue.tasks_max or agent.queue.bytes_max else {},
         breaker=asdict(agent.breaker),
+        result_bytes_max=agent.result_bytes_max,
         schedules=[_schedule(schedule) for schedule in agent.schedules],
     )
 

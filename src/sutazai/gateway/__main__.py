@@ -44,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
             for entry in sockets
             if entry.family in {socket.AF_INET, socket.AF_INET6}  # what has no port is the edge
         }
-        places = Places(paths.plan, paths.control_socket, paths.token)
+        places = Places(paths.plan, paths.control_socket, paths.token, paths.payloads)
         app = Gateway(places, lambda: AsyncConnection(paths.broker_socket, "gateway"), doors)
     except (ConfigError, HostError) as error:
         return _fail(str(error), 1)

@@ -48,11 +48,13 @@ class Places:
         plan: facts about the agents.
         control_socket: facts about what they use.
         token: the secret for writes.
+        payloads: folder of results that lie in files.
     """
 
     plan: Path
     control_socket: Path
     token: Path
+    payloads: Path
 
 
 class Gateway:
@@ -75,7 +77,7 @@ class Gateway:
         guard = Guard(places.token)
         status = StatusCache(places.control_socket)
         pages = PageRoutes(self._directory, status, guard, self._meters, lambda: broker.connected)
-        tasks = TaskRoutes(broker, self._directory, guard, connect)
+        tasks = TaskRoutes(broker, self._directory, guard, connect, places.payloads)
         self._routers = {
             "edge": Router([*_edge_routes(pages, tasks), *_agent_routes(pages, tasks, "/agents/{agent}")]),
             "agent": Router(_agent_routes(pages, tasks, "")),
@@ -195,6 +197,7 @@ def _agent_routes(pages: PageRoutes, tasks: TaskRoutes, prefix: str) -> list[Rou
 def _task_routes(tasks: TaskRoutes, path: str) -> list[Route]:
     return [
         Route(path, _of_agent(tasks.cancel, tasks.show), methods=["GET", "DELETE"]),
+        Route(f"{path}/result", _of_agent(tasks.result), methods=["GET"]),
         Route(f"{path}/events", _of_agent(tasks.events), methods=["GET"]),
         Route(f"{path}/cancel", _of_agent(tasks.cancel), methods=["POST"]),
         Route(f"{path}/approve", _of_agent(tasks.approve), methods=["POST"]),

@@ -19,11 +19,13 @@ from sutazai.gateway.reading import (
     task_id,
     task_request,
 )
+from sutazai.gateway.results import answer, with_link
 from sutazai.outside import APPROVE, DENY, SEND
 from sutazai.wire.messages import LEASED, QUEUED, TERMINAL, WAITING, error_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
 
     from starlette.requests import Request
 
@@ -73,10 +75,19 @@ class TaskRoutes:
         directory: the agents.
         guard: who may do what.
         another: makes a connection of its own for a stream: closing it is how the broker learns that nobody listens.
+        payloads: folder of results that lie in files.
     """
 
-    def __init__(self, broker: Broker, directory: Directory, guard: Guard, another: Callable[[], Broker]) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        directory: Directory,
+        guard: Guard,
+        another: Callable[[], Broker],
+        payloads: Path,
+    ) -> None:
         self._broker, self._directory, self._guard, self._another = broker, directory, guard, another
+        self._payloads = payloads
         self._streams = 0
 
     async def submit(self, request: Request) -> Response:
@@ -94,7 +105,7 @@ class TaskRoutes:
             headers["Preference-Applied"] = f"wait={wait_ms // 1_000}"
             done = await self._wait(accepted["id"], wait_ms)
             if done["status"] in TERMINAL:
-                return _json(done, 200, headers)
+                return _json(with_link(done), 200, headers)
             accepted = {**accepted, "status": done["status"]}
         return _json(accepted, 200 if accepted.get("duplicate") else 202, headers)
 
@@ -105,7 +116,15 @@ class TaskRoutes:
         task = await self._task(request)
         if wait_ms and task["status"] not in TERMINAL:
             task = await self._wait(task["id"], wait_ms)
-        return _json(task, 200)
+        return _json(with_link(task), 200)
+
+    async def result(self, request: Request) -> Response:
+        """``GET /tasks/{id}/result``: what the skill returned and nothing else, of any size."""
+        self._guard.may_read(request)
+        try:
+            return await answer(await self._task(request), self._payloads, request)
+        except SutazaiError as error:
+            raise Problem.of(error) from error
 
     async def find(self, request: Request) -> Response:
         """``GET /tasks``: newest first; ``status`` and ``limit`` select."""

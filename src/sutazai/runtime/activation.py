@@ -18,15 +18,18 @@ from sutazai.errors import (
     FencedError,
     NonRetryableError,
     ProtocolError,
+    QueueFullError,
     RefusedError,
     StorageFullError,
     UnavailableError,
+    UploadMissingError,
 )
 from sutazai.limits import ACT_PATIENCE_MS, ACT_WAIT_MS
 from sutazai.runtime.broker_link import BrokerLink, Identity
 from sutazai.runtime.context import Context, Surroundings
 from sutazai.runtime.execute import TurnCancelledError, describe_error, execute
 from sutazai.runtime.kernel import guard_lives
+from sutazai.runtime.parts import download, upload
 from sutazai.runtime.running import SkillRunner
 from sutazai.runtime.turn import Commit, Turn, read_turn
 from sutazai.runtime.watch import DEADLINE, Watcher
@@ -112,7 +115,7 @@ class Instance:
                         return 0
                     self._link.send({"t": "pull"})  # there is work: the credit may have been lost with a stopped turn
                 elif message["t"] == "turn":
-                    self._turn(read_turn(message))
+                    self._turn(message)
                 elif message["t"] == "drain":
                     return 0
             except UnavailableError:
@@ -141,7 +144,7 @@ class Instance:
                 if message is None:
                     return
                 if message["t"] == "turn":
-                    self._turn(read_turn(message))
+                    self._turn(message)
         except (UnavailableError, ProtocolError):
             return
 
@@ -207,7 +210,11 @@ class Instance:
             return self._watcher.drain
         return bool(reply["t"] == "bye")
 
-    def _turn(self, turn: Turn) -> None:
+    def _turn(self, message: dict[str, Any]) -> None:
+        def load(task: str, reference: dict[str, Any]) -> Any:
+            return download(lambda fields: self._exchange(turn, fields), task, reference["bytes"])
+
+        turn = read_turn(message, load)
         if isinstance(self._agent, BaseException):
             self._watcher.drain = True  # the next wake imports again: the code may have been mended
             self._commit(turn, Commit(OUTCOME_FAILED, error=describe_error(self._agent)), 0, pull=False)
@@ -224,6 +231,7 @@ class Instance:
             on_act=lambda _, action, arguments: self._act(turn, action, arguments),
             on_own=lambda fields: self._own(turn, fields),
             on_recall=lambda fields: self._ask(turn, {"t": "recall", **fields}),
+            on_load=load,
         )
         context = Context(turn, around)
         self._watcher.begin(turn, context)
@@ -280,13 +288,21 @@ class Instance:
 
     def _ask(self, turn: Turn, fields: dict[str, Any]) -> dict[str, Any]:
         """Ask the broker in the middle of a turn, again until it answers."""
+        return self._exchange(turn, fields)[0]
+
+    def _exchange(self, turn: Turn, fields: dict[str, Any]) -> tuple[dict[str, Any], list[bytes]]:
+        """Ask, and give the raw bytes of the answer too."""
         message = {**fields, **turn.held}
         give_up_s = min(turn.deadline_s, time.monotonic() + ACT_PATIENCE_MS / 1_000)
         with self._watcher.paused():
             for wait_s in backoff_s(_ACT_PAUSE_S, 1.0):
                 try:
                     # not by link.request: that "unavailable" may be sutazaid's, and this connection holds the turn
-                    reply = self._link.connection.request(message, ACT_WAIT_MS / 1_000 + 1)
+                    reply = self._link.connection.exchange(message, (), ACT_WAIT_MS / 1_000 + 1)
+                except QueueFullError:
+                    if time.monotonic() + wait_s > give_up_s:
+                        raise
+                    time.sleep(wait_s)
                 except FencedError as error:
                     raise TurnCancelledError("lease") from error
                 except RefusedError as error:
@@ -307,6 +323,11 @@ class Instance:
         except (FencedError, TurnCancelledError) as error:
             self._log.warning("a turn's result was not wanted any more", task=turn.task.id, reason=str(error))
         except RefusedError as error:
+            if commit.large and not error.retryable:  # above the agent's limit: it would be the next time too
+                message = f"its result was not taken: {error.detail}"
+                failure = {"code": "invalid-output", "message": message, "retryable": False, "detail": None}
+                self._commit(turn, Commit(OUTCOME_FAILED, error=failure), 0, pull=pull)
+                return
             self._log.error("the broker refused a commit", task=turn.task.id, error=str(error), code=error.code)
         except ProtocolError as error:
             self._log.error("the broker cannot read a commit", task=turn.task.id, error=str(error))
@@ -314,6 +335,14 @@ class Instance:
             return
         if pull:
             self._link.send({"t": "pull"})
+
+    def _deliver(self, turn: Turn, commit: Commit, message: dict[str, Any]) -> dict[str, Any]:
+        """Send a commit once; a large result is uploaded when the broker says that it has not got it."""
+        try:
+            return self._link.request(message, _COMMIT_TIMEOUT_S)
+        except UploadMissingError:
+            upload(self._link, turn, commit.large, message["result_ref"])
+            return self._link.request(message, _COMMIT_TIMEOUT_S)
 
     def _send_commit(self, turn: Turn, commit: Commit, state_version: int, *, pull: bool) -> dict[str, Any]:
         """Send a commit until it is answered, over as many connections as it takes, until the deadline.
@@ -328,10 +357,12 @@ class Instance:
         misread = 0
         while True:
             try:
-                return self._link.request(message, _COMMIT_TIMEOUT_S)
+                return self._deliver(turn, commit, message)
             except UnavailableError:
-                pass
-            except StorageFullError:  # the work is done: keep it until there is room, the broker renews the lease
+                if commit.large:  # the disk may be why: it is asked again, not at once
+                    time.sleep(_ACT_PAUSE_S)
+            except (StorageFullError, QueueFullError, UploadMissingError):
+                # the work is done: keep it until there is room, the broker renews the lease
                 if time.monotonic() > give_up_s:
                     raise
                 time.sleep(_FULL_PAUSE_S)

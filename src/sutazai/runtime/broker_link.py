@@ -113,6 +113,7 @@ class BrokerLink:
             "token": self._identity.token,
             "pid": os.getpid(),
             "held": held,
+            "files": True,
         }
         try:
             return connection, connection.ask(hello)

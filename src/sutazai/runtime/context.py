@@ -25,7 +25,7 @@ from sutazai.limits import (
     STATE_BYTES_MAX,
     TASK_INPUT_BYTES_MAX,
 )
-from sutazai.runtime.flow import Call, Result
+from sutazai.runtime.flow import Call, Load, Result
 from sutazai.runtime.log import Log
 from sutazai.runtime.turn import result_of
 
@@ -98,6 +98,7 @@ class Surroundings:
         on_act: asks the fleet for an action with these arguments; gives what was done.
         on_own: asks the broker for tasks of this agent.
         on_recall: asks the broker for kept values and results.
+        on_load: reads the result of a task out of its file, given its reference.
     """
 
     settings: dict[str, Any] = field(default_factory=dict)
@@ -111,6 +112,7 @@ class Surroundings:
     on_act: Callable[[Context, str, dict[str, Any]], dict[str, Any]] | None = None
     on_own: Callable[[dict[str, Any]], list[dict[str, Any]]] | None = None
     on_recall: Callable[[dict[str, Any]], dict[str, Any]] | None = None
+    on_load: Load | None = None
 
 
 class Context:
@@ -329,7 +331,7 @@ class Context:
         Raises:
             NonRetryableError: one of them was emitted by another agent's task.
         """
-        return {entry["task"]: result_of(entry) for entry in self._recall("", (), tasks)[1]}
+        return {entry["task"]: result_of(entry, self._around.on_load) for entry in self._recall("", (), tasks)[1]}
 
     def _recall(
         self, of: str, names: Sequence[str], tasks: Sequence[str]

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from pydantic_core import to_jsonable_python
 
 from sutazai.errors import ConfigError, ConfigErrors, NonRetryableError, SkillError, SutazaiError
-from sutazai.limits import CARRY_BYTES_MAX, EMITS_PER_TURN_MAX, FRAME_BYTES_MAX, TASK_RESULT_BYTES_MAX
+from sutazai.limits import CARRY_BYTES_MAX, EMITS_PER_TURN_MAX, FRAME_BYTES_MAX, RESULT_BYTES_MAX, TASK_RESULT_BYTES_MAX
 from sutazai.runtime.flow import Wait
 from sutazai.runtime.turn import Commit
 from sutazai.wire.messages import OUTCOME_FAILED, OUTCOME_RESULT, OUTCOME_WAIT
@@ -101,10 +101,11 @@ def _execute(agent: Agent, turn: Turn, context: Context, run: Runner) -> Commit:
         value = _continue(agent, value.step, ([], value.carry), context, run)
     if isinstance(value, Wait):
         return _wait(agent, value, context)
-    result = _result(skill, value)
+    result, large = _result(skill, value)
     return Commit(
-        OUTCOME_RESULT, result=result, state=context.changed_state(), emits=_emits(context, ()), keeps=context.kept
-    )
+        OUTCOME_RESULT, result=result, large=large, state=context.changed_state(), emits=_emits(context, ()),
+        keeps=context.kept,
+    )  # fmt: skip
 
 
 def _continue(agent: Agent, name: str, came: tuple[list[Any], Any], context: Context, run: Runner) -> Any:
@@ -132,20 +133,21 @@ def _mistakes(error: ValidationError) -> str:
     return "; ".join(texts) + ("; …" if len(mistakes) > _MISTAKES_MAX else "")
 
 
-def _result(skill: Skill, value: Any) -> Any:
+def _result(skill: Skill, value: Any) -> tuple[Any, bytes]:
+    """Give the result as JSON, or as its text when it is to be uploaded."""
     try:
         checked = skill.output.validate_python(value)
         result = skill.output.dump_python(checked, mode="json")
-        size = len(msgspec.json.encode(result))
+        text = msgspec.json.encode(result)
     except ValidationError as error:
         raise _BadOutputError(f"{skill.name} returned what its type does not allow: {_mistakes(error)}") from error
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise _BadOutputError(f"{skill.name} returned what is no JSON: {error}") from error
-    if size > TASK_RESULT_BYTES_MAX:
+    if len(text) > RESULT_BYTES_MAX:
         raise _BadOutputError(
-            f"{skill.name} returned {size} bytes; the limit is {TASK_RESULT_BYTES_MAX}: return a file's path"
+            f"{skill.name} returned {len(text)} bytes; no limit is above {RESULT_BYTES_MAX}: return a file's path"
         )
-    return result
+    return (None, text) if len(text) > TASK_RESULT_BYTES_MAX else (result, b"")
 
 
 def _wait(agent: Agent, wait: Wait[Any], context: Context) -> Commit:

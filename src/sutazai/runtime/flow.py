@@ -6,6 +6,7 @@ new turn when all its calls are done.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -13,9 +14,11 @@ from sutazai.errors import CalleeFailedError
 from sutazai.wire.messages import TERMINAL
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
 T = TypeVar("T")
+#: Reads the result of a task, given its reference.
+Load = Callable[[str, dict[str, Any]], Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +112,34 @@ class Result:
             return self.result
         why = (self.error or {}).get("message") or self.status
         raise CalleeFailedError(f"{self.agent}.{self.skill} {self.status}: {why}")
+
+
+class LargeResult(Result):
+    """How a call ended whose result lies in a file: it is read when it is looked at, and kept.
+
+    Only the thread that runs the skill may look at it. It takes the memory that it takes: of the instance.
+    """
+
+    __slots__ = ("_load", "_value")
+    _load: Callable[[], Any]
+    _value: Any
+
+    def __init__(self, entry: dict[str, Any], load: Load) -> None:
+        """Take the end of a task as the broker writes it, and what reads its file."""
+        for name in ("task", "agent", "skill", "status", "error"):
+            object.__setattr__(self, name, entry.get(name))
+        object.__setattr__(self, "_load", lambda: load(entry["task"], entry["result_ref"]))
+
+    @property
+    def result(self) -> Any:
+        """What the skill returned, as JSON.
+
+        Raises:
+            UnavailableError: the broker is away for too long, or the file is gone.
+        """
+        if not hasattr(self, "_value"):
+            object.__setattr__(self, "_value", self._load())
+        return self._value
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from dataclasses import dataclass, field
 from typing import Any
 
 from sutazai.errors import ProtocolError
-from sutazai.runtime.flow import Result
+from sutazai.runtime.flow import LargeResult, Load, Result
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +70,12 @@ class Turn:
         return {"task": self.task.id, "fence": self.fence}
 
 
-def read_turn(message: dict[str, Any]) -> Turn:
+def read_turn(message: dict[str, Any], load: Load | None = None) -> Turn:
     """Read a ``turn`` message.
+
+    Args:
+        message: from the broker.
+        load: reads a result that lies in a file; without it such a result cannot be read.
 
     Raises:
         ProtocolError: a part of the task is missing.
@@ -94,7 +99,7 @@ def read_turn(message: dict[str, Any]) -> Turn:
             fence=message["fence"],
             deadline_s=time.monotonic() + message["deadline_left_ms"] / 1_000,
             lease_ms=message["lease_ms"],
-            results=[result_of(entry) for entry in task.get("results") or []],
+            results=[result_of(entry, load) for entry in task.get("results") or []],
             carry=task.get("carry"),
             state=(message.get("state") or {}) if session else None,
             state_version=message.get("state_version") or 0,
@@ -103,8 +108,10 @@ def read_turn(message: dict[str, Any]) -> Turn:
         raise ProtocolError(f"a turn lacks a part of its task: {error}") from error
 
 
-def result_of(entry: dict[str, Any]) -> Result:
-    """Read the end of a task as the broker writes it."""
+def result_of(entry: dict[str, Any], load: Load | None = None) -> Result:
+    """Read the end of a task as the broker writes it; a result in a file is loaded when somebody looks at it."""
+    if entry.get("result_ref") and load is not None:
+        return LargeResult(entry, load)
     return Result(
         task=entry["task"],
         agent=entry["agent"],
@@ -122,6 +129,7 @@ class Commit:
     Attributes:
         outcome: ``result``, ``wait``, ``checkpoint`` or ``failed``.
         result: of the task, as JSON.
+        large: the result as JSON text when it is too large for a message: it is uploaded before the commit.
         error: ``{code, message, retryable, detail}``.
         wait: ``{tasks, then, carry, count}``.
         state: new state of the session; ``None`` leaves it.
@@ -136,6 +144,13 @@ class Commit:
     state: dict[str, Any] | None = None
     emits: list[dict[str, Any]] = field(default_factory=list)
     keeps: dict[str, Any] = field(default_factory=dict)
+    large: bytes = b""
+
+    def reference(self) -> dict[str, Any] | None:
+        """Name the result that is uploaded; None when it is in the message."""
+        if not self.large:
+            return None
+        return {"bytes": len(self.large), "digest": f"sha256:{hashlib.sha256(self.large).hexdigest()}"}
 
     def message(self, turn: Turn, state_version: int, *, pull: bool) -> dict[str, Any]:
         """Write it as a ``commit`` message without its ``id``."""
@@ -153,4 +168,5 @@ class Commit:
             "effects": [],
             "keeps": self.keeps or None,
             "pull": pull,
+            **({"result_ref": self.reference()} if self.large else {}),
         }

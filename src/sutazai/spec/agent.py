@@ -23,7 +23,7 @@ from sutazai.spec.schedule import read_schedules
 from sutazai.spec.section import Section, is_null, name_problem, near, plain
 from sutazai.spec.service import PORT_MAX, is_planned, read_share
 from sutazai.spec.toml import read_toml
-from sutazai.spec.work import read_attempts, read_breaker, read_queue, read_rate, read_retry
+from sutazai.spec.work import read_attempts, read_breaker, read_queue, read_rate, read_result_max, read_retry
 from sutazai.units import MIB
 
 if TYPE_CHECKING:
@@ -279,6 +279,7 @@ def _common(section: Section, base: Agent, context: AgentContext, *, unknown_too
         schedules=read_schedules(section, base.schedules),
         queue=read_queue(section, base.queue),
         breaker=read_breaker(section, base.breaker),
+        result_bytes_max=read_result_max(section, base.result_bytes_max),
         deadline_ms=section.duration_ms("deadline", base.deadline_ms or policies.deadline_ms or DEADLINE_MS_DEFAULT),
     )
     if unknown_too:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sutazai.limits import (
     PRIORITY_DEFAULT,
+    RESULT_BYTES_MAX_DEFAULT,
     STATE_KEEP_MS_DEFAULT,
     WORKER_IDLE_MS_DEFAULT,
 )
@@ -299,6 +300,7 @@ class Agent:
         schedules: times at which it is given a task.
         queue: how much may wait for it.
         breaker: when it is left alone.
+        result_bytes_max: largest result of its skills.
         place: of its name in the fleet's manifest.
         http: the server behind it, for one that is no Python module.
         runtime: ``py``, ``node`` or ``go``.
@@ -328,6 +330,7 @@ class Agent:
     schedules: tuple[Schedule, ...] = ()
     queue: Queue = QUEUE_DEFAULT
     breaker: Breaker = BREAKER_DEFAULT
+    result_bytes_max: int = RESULT_BYTES_MAX_DEFAULT
     place: Place = NOWHERE
     http: HttpAgent | None = None
     runtime: str = "py"

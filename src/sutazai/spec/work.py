@@ -1,6 +1,7 @@
 """Why it exists: how fast an agent's tasks may start and how a failed one is tried again is the manifest's word.
 
-Reads ``rate``, ``burst``, ``retry``, ``queue`` and ``breaker`` of an agent; the store holds the rate, whoever claims.
+Reads ``rate``, ``burst``, ``retry``, ``queue``, ``result_max`` and ``breaker`` of an agent; the store holds the rate,
+whoever claims.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from sutazai.limits import (
     QUEUE_TASKS_MAX,
     RATE_BURST_MAX,
     RATE_INTERVAL_US_LEAST,
+    RESULT_BYTES_MAX,
     RETRY_CAP_MS_MAX,
     RETRY_FACTOR_MAX,
 )
@@ -56,6 +58,15 @@ def read_queue(section: Section, base: Queue) -> Queue:
         most = format_bytes(QUEUE_BYTES_MAX)
         inner.add("bytes", f"is more than {most}, the bound of all agents together", f"write at most {most}")
     return queue
+
+
+def read_result_max(section: Section, base: int) -> int:
+    """Read how large a result of an agent may be; above ``TASK_RESULT_BYTES_MAX`` it lies in a file."""
+    most = section.size("result_max", base)
+    if most > RESULT_BYTES_MAX:
+        text = format_bytes(RESULT_BYTES_MAX)
+        section.add("result_max", f"is more than {text}", f"write at most {text}, or hand on a file's path")
+    return most
 
 
 def read_attempts(section: Section, default: int) -> int:

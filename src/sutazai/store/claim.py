@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from sutazai.limits import RESULTS_BYTES_MAX
-from sutazai.store import limit
+from sutazai.store import limit, spill
 from sutazai.store.model import LEASED, QUEUED, STATUS_NAMES, SUCCEEDED, TERMINAL_FIRST, Claim, Turn
 from sutazai.store.queries import sql
 from sutazai.store.txn import CARRY, RESULT, Txn
@@ -82,6 +82,7 @@ def _results(txn: Txn, wait_for: str) -> list[dict[str, Any]]:
     for name in json.loads(wait_for):
         seq, _, agent, skill, status, error = by_id[name]
         result = txn.payload(seq, RESULT) if status == SUCCEEDED else None
+        spilled = spill.of(txn, seq) if status == SUCCEEDED and result is None else None
         failure = json.loads(error) if error and status >= TERMINAL_FIRST and status != SUCCEEDED else None
         size = len(result.encode()) if result else 0
         if size > room:
@@ -94,6 +95,6 @@ def _results(txn: Txn, wait_for: str) -> list[dict[str, Any]]:
         room -= size
         found.append(
             {"task": name, "agent": agent, "skill": skill, "status": STATUS_NAMES[status], "result": result,
-             "error": failure}
+             "result_ref": spilled and spilled.as_json(), "error": failure}
         )  # fmt: skip
     return found

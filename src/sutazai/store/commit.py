@@ -20,6 +20,7 @@ from sutazai.limits import (
     TASK_RESULT_BYTES_MAX,
     TURNS_PER_TASK_MAX,
 )
+from sutazai.store import spill
 from sutazai.store.model import (
     DEAD,
     FAILED,
@@ -58,6 +59,7 @@ def commit(txn: Txn, operation: Commit) -> Committed:
     Raises:
         NotFoundError: there is no such task.
         FencedError: the lease was given to somebody else, or the task is over.
+        UploadMissingError: its result is to be uploaded first.
     """
     row = txn.row(operation.task)
     if row is None:
@@ -82,10 +84,17 @@ def commit(txn: Txn, operation: Commit) -> Committed:
         return Committed(STATUS_NAMES[LEASED], duplicate=False, state_version=version)
     if operation.outcome == "wait":
         return Committed(_wait(txn, row, operation), duplicate=False, state_version=version)
-    txn.end_turn(row, "result", SUCCEEDED, effects=operation.effects)
-    txn.put_payload(row.seq, RESULT, operation.result if operation.result is not None else "null")
-    txn.finish(row, SUCCEEDED, revoke=False)
+    _succeed(txn, row, operation)
     return Committed(STATUS_NAMES[SUCCEEDED], duplicate=False, state_version=version)
+
+
+def _succeed(txn: Txn, row: Row, operation: Commit) -> None:
+    txn.end_turn(row, "result", SUCCEEDED, effects=operation.effects)
+    if isinstance(operation.result, spill.Spilled):
+        spill.put(txn, row.seq, operation.result)
+    else:
+        txn.put_payload(row.seq, RESULT, operation.result if operation.result is not None else "null")
+    txn.finish(row, SUCCEEDED, revoke=False)
 
 
 def progress(txn: Txn, operation: Progress) -> bool:
@@ -135,7 +144,7 @@ def _fail(txn: Txn, row: Row, operation: Commit, failure: Failure) -> str:
 def _check(txn: Txn, row: Row, operation: Commit) -> list[NewTask]:
     """Refuse before anything is written; gives the emitted tasks that are new."""
     sizes = (
-        ("result", operation.result, TASK_RESULT_BYTES_MAX),
+        ("result", None if isinstance(operation.result, spill.Spilled) else operation.result, TASK_RESULT_BYTES_MAX),
         ("state", operation.state, STATE_BYTES_MAX),
         ("carry", operation.wait.carry if operation.wait else None, CARRY_BYTES_MAX),
         ("effects", operation.effects, EFFECTS_BYTES_MAX),

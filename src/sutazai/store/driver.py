@@ -15,7 +15,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sutazai.errors import InvalidInputError, RefusedError, StorageFullError
-from sutazai.store import claim, commit, dead, ending, model, occur, people, read, submit
+from sutazai.store import claim, commit, dead, ending, model, occur, people, read, spill, submit
 from sutazai.store.counts import Counts
 from sutazai.store.letters import DeadLetters, Discard, Replay
 from sutazai.store.protocol import ClockReading, StoreStatistics
@@ -56,6 +56,8 @@ _READS: dict[type, Callable[[Txn, Any], Any]] = {
     model.Waiting: people.waiting,
     model.Ready: read.ready,
     Claimable: claim.claimable,
+    spill.Unreferenced: spill.unreferenced,
+    spill.Locate: spill.locate,
 }
 #: Operations that take new work, which a full disk refuses.
 _TAKING = {model.Submit, Replay, Occur}

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from sutazai.errors import NotFoundError
-from sutazai.limits import INFRA_LOSSES_MAX_DEFAULT, TASKS_KEPT_WHEN_LARGE, TURNS_PER_TASK_MAX
+from sutazai.limits import INFRA_LOSSES_MAX_DEFAULT, SPILLED_KEPT_LEAST, TASKS_KEPT_WHEN_LARGE, TURNS_PER_TASK_MAX
 from sutazai.store.model import (
     CANCELLED,
     DEAD,
@@ -33,7 +33,11 @@ _BY_SEQ = sql("task_by_seq")
 _PURGEABLE = sql("purgeable")
 _USED = sql("bytes_used")
 _PURGE_STATES = sql("purge_states")
-_PURGES = tuple(sql(name) for name in ("purge_payloads", "purge_turns", "purge_events", "purge_kept", "purge_task"))
+_SPILLED = sql("spilled_size")
+_SPILLED_OLDEST = sql("spilled_oldest")
+_PURGES = tuple(
+    sql(name) for name in ("purge_payloads", "purge_turns", "purge_events", "purge_kept", "purge_spilled", "purge_task")
+)
 
 
 def lose(txn: Txn, operation: Lose) -> str | None:
@@ -102,17 +106,36 @@ def promote(txn: Txn, operation: Promote) -> int:
 
 
 def purge(txn: Txn, operation: Purge) -> int:
-    """Forget the oldest terminal tasks beyond what is kept."""
+    """Forget the oldest terminal tasks beyond what is kept; names the files that nobody needs then."""
     kept = operation.kept
     if txn.execute(_USED).fetchone()[0] > operation.bytes_max:
         kept = min(kept, TASKS_KEPT_WHEN_LARGE)
     rows = txn.execute(_PURGEABLE, {"kept": kept, "limit": operation.limit}).fetchall()
-    for seq, agent, status, handled in rows:
+    for row in rows or _with_too_large_results(txn, operation):
+        seq, agent, status, handled, file = row
         for statement in _PURGES:
             txn.execute(statement, (seq,))
         if status == DEAD and handled is None:
             txn.counts.move(agent, DEAD, -1)
+        if file is not None:
+            txn.outcome.files.append(file)
     return len(rows)
+
+
+def _with_too_large_results(txn: Txn, operation: Purge) -> list[tuple[Any, ...]]:
+    """Read the oldest tasks whose results make the files larger than they may be together; the newest stay."""
+    count, size = txn.execute(_SPILLED).fetchone()
+    over = size - operation.files_bytes_max
+    if over <= 0 or count <= SPILLED_KEPT_LEAST:
+        return []
+    found = []
+    most = min(operation.limit, count - SPILLED_KEPT_LEAST)
+    for *row, size in txn.execute(_SPILLED_OLDEST, (most,)).fetchall():
+        if over <= 0:
+            break
+        over -= size
+        found.append(tuple(row))
+    return found
 
 
 def purge_states(txn: Txn, operation: PurgeStates) -> int:

@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from sutazai.limits import STATES_PURGED_AT_ONCE, STORE_BYTES_KEPT_MAX
+from sutazai.limits import SPILLED_BYTES_KEPT_MAX, STATES_PURGED_AT_ONCE, STORE_BYTES_KEPT_MAX
 from sutazai.store.letters import DeadLetters, Discard, Replay
+from sutazai.store.spill import Locate, Spilled, Unreferenced
 from sutazai.store.times import RETRY_DEFAULT, Bound, Claimable, Occur, Rate, Retry, Schedules
 
 QUEUED, LEASED, WAITING, SUCCEEDED, FAILED, DEAD, CANCELLED, EXPIRED = range(8)
@@ -143,7 +144,7 @@ class Commit:
         fence: token of the turn.
         ticket: of the instance that holds the lease.
         outcome: what the turn came to.
-        result: JSON text, for ``result``.
+        result: JSON text, for ``result``, or the file that holds it.
         failure: for ``failed``; nothing else of a failed turn is kept.
         wait: for ``wait``.
         state: JSON text, None when unchanged.
@@ -160,7 +161,7 @@ class Commit:
     fence: int
     ticket: str
     outcome: Literal["result", "wait", "checkpoint", "failed"]
-    result: str | None = None
+    result: str | Spilled | None = None
     failure: Failure | None = None
     wait: Wait | None = None
     state: str | None = None
@@ -275,11 +276,13 @@ class Purge:
         kept: newest tasks that stay.
         bytes_max: when the store is larger, only ``TASKS_KEPT_WHEN_LARGE`` stay.
         limit: at most so many at once.
+        files_bytes_max: when the files of results are larger together, the oldest tasks that have one go.
     """
 
     kept: int
     bytes_max: int = STORE_BYTES_KEPT_MAX
     limit: int = 100
+    files_bytes_max: int = SPILLED_BYTES_KEPT_MAX
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,24 +359,10 @@ class Ready:
     limit: int
 
 
-Write = (
-    Submit
-    | Claim
-    | Commit
-    | Lose
-    | Progress
-    | Cancel
-    | Resolve
-    | Replay
-    | Discard
-    | Occur
-    | Expire
-    | Promote
-    | Purge
-    | PurgeStates
-)
+_Timed = Expire | Promote | Purge | PurgeStates
+Write = Submit | Claim | Commit | Lose | Progress | Cancel | Resolve | Replay | Discard | Occur | _Timed
 Read = Get | Events | Tree | List | DeadLetters | Schedules | ReadState | Recall | Waiting | Ready | Claimable
-Operation = Write | Read
+Operation = Write | Read | Unreferenced | Locate
 
 
 @dataclass(frozen=True, slots=True)
@@ -488,6 +477,7 @@ class Outcome:
         characters: of payloads that it read.
         limited_ms: of a claim: the agent's rate lets the next turn start then; 0 when it is not the reason.
         rate_us: of a claim under a rate: the agent's number after it, see ``store.limit``.
+        files: of results that nobody needs any more once this is durable.
     """
 
     reply: Any = None
@@ -498,3 +488,4 @@ class Outcome:
     characters: int = 0
     limited_ms: int = 0
     rate_us: int = 0
+    files: list[str] = field(default_factory=list)

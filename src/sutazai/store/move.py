@@ -11,7 +11,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sutazai.errors import HostError
@@ -36,10 +36,13 @@ class Moved:
     Attributes:
         rows: by table.
         open_tasks: tasks that are not over.
+        files_missing: results that lie in files whose files are gone; the files themselves stay where they are, both
+            stores name the same.
     """
 
     rows: dict[str, int]
     open_tasks: int
+    files_missing: int = 0
 
 
 class Side(Protocol):
@@ -190,7 +193,9 @@ def move(paths: FleetPaths, source: str, target: str, wall_ms: int) -> Moved:
         set_aside(paths, target, wall_ms)
     _make_ready(paths, target, wall_ms)
     with _side(paths, source) as here, _side(paths, target) as there:
-        return _copy(here, there)
+        moved = _copy(here, there)
+        missing = sum(not (paths.payloads / name).is_file() for (name,) in there.rows("spilled", ["file"]))
+        return replace(moved, files_missing=missing)
 
 
 def set_aside(paths: FleetPaths, driver: str, wall_ms: int) -> str:

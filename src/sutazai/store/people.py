@@ -12,6 +12,7 @@ from typing import Any
 from sutazai.errors import InvalidInputError, NotFoundError, RefusedError
 from sutazai.limits import KEPT_BYTES_MAX, RESULTS_BYTES_MAX, TASK_RESULT_BYTES_MAX
 from sutazai.outside import DENY, OUTSIDE, SEND, VERDICTS
+from sutazai.store import spill
 from sutazai.store.model import (
     FAILED,
     QUEUED,
@@ -162,10 +163,11 @@ def _result(txn: Txn, operation: Recall, name: str, answer: Recalled) -> None:
         answer.left.append(name)
         return
     result = txn.payload(seq, RESULT) if status == SUCCEEDED else None
+    spilled = spill.of(txn, seq) if status == SUCCEEDED and result is None else None
     failure = json.loads(error) if error and status >= TERMINAL_FIRST and status != SUCCEEDED else None
     answer.results.append(
         {"task": name, "agent": agent, "skill": skill, "status": STATUS_NAMES[status], "result": result,
-         "error": failure}
+         "result_ref": spilled and spilled.as_json(), "error": failure}
     )  # fmt: skip
 
 

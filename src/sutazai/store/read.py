@@ -9,6 +9,7 @@ from msgspec import Raw
 
 from sutazai.errors import InvalidInputError, NotFoundError, RefusedError
 from sutazai.limits import RESULTS_BYTES_MAX, TASK_RESULT_BYTES_MAX
+from sutazai.store import spill
 from sutazai.store.model import (
     DEAD,
     STATUS_NAMES,
@@ -49,7 +50,7 @@ TURNS_SHOWN_MAX = 10
 
 def _as_json(txn: Txn, values: tuple[Any, ...], *, payloads: bool = True) -> dict[str, Any]:
     now_ms = txn.now_ms
-    (_, name, agent, skill, status, priority, session, held, due_ms, deadline_ms, created_wall_ms, finished_wall_ms,
+    (seq, name, agent, skill, status, priority, session, held, due_ms, deadline_ms, created_wall_ms, finished_wall_ms,
      parent, depth, awaited, children_open, step, attempt, attempts_max, losses, fence, turns, ticket, pid,
      leased_wall_ms, key, label, error, handled, handled_by, handled_wall_ms, replay_of, replayed_by, data,
      result) = values  # fmt: skip
@@ -70,6 +71,8 @@ def _as_json(txn: Txn, values: tuple[Any, ...], *, payloads: bool = True) -> dic
         txn.outcome.characters += len(data or "") + len(result or "")
         found["input"] = Raw(data if data is not None else "null")
         found["result"] = Raw(result if result is not None else "null")
+        spilled = spill.of(txn, seq) if status == SUCCEEDED and result is None else None
+        found["result_ref"] = spilled and spilled.as_json()
     return found
 
 

@@ -240,6 +240,7 @@ class Agent:
         queue: how much may wait for it: ``{tasks_max, bytes_max}``, each 0 for no bound; empty for none.
         breaker: when it is left alone: ``{enabled, failures, ratio, volume, window_ms, pause_ms, pause_ms_max, probes,
             timeout_ms, when_open}``; what is missing takes the default.
+        result_bytes_max: largest result of its skills, as JSON.
     """
 
     name: str
@@ -264,6 +265,7 @@ class Agent:
     schedules: list[dict[str, Any]] = field(default_factory=list)
     queue: dict[str, int] = field(default_factory=dict)
     breaker: dict[str, Any] = field(default_factory=dict)
+    result_bytes_max: int = 67_108_864
 
 
 @dataclass(frozen=True, slots=True)

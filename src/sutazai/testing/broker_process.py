@@ -35,12 +35,16 @@ class BrokerProcess:
         *arguments: further ones for its command line.
         folder: where its store lies; a temporary one when none is given.
         tickets: it wants tickets, as in a fleet.
+
+    Attributes:
+        command: that is the broker.
     """
 
     def __init__(self, *arguments: str, folder: Path | None = None, tickets: bool = False) -> None:
         self.run_root = Path(tempfile.mkdtemp(prefix="bk", dir="/tmp"))
         self.state_root = folder or self.run_root
         self.fleet = "t"
+        self.command = [sys.executable, "-m", "sutazai.bus"]
         self._arguments = [*arguments, *([] if tickets else ["--open"])]
         self._process: subprocess.Popen[bytes] | None = None
         self._helpers: list[subprocess.Popen[bytes]] = []
@@ -55,6 +59,17 @@ class BrokerProcess:
     def store(self) -> Path:
         """Its database."""
         return self.state_root / self.fleet / "store.sqlite"
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        """Its process.
+
+        Raises:
+            UnavailableError: it does not run.
+        """
+        if self._process is None:
+            raise UnavailableError("this broker does not run")
+        return self._process
 
     @property
     def pid(self) -> int:
@@ -74,7 +89,7 @@ class BrokerProcess:
         """
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "sutazai.bus", "--fleet", self.fleet, *self._arguments],
+                [*self.command, "--fleet", self.fleet, *self._arguments],
                 env=self.environment(), stdout=log, stderr=log, stdin=subprocess.DEVNULL,
             )  # fmt: skip
         if wait:

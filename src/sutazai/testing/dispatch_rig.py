@@ -22,7 +22,7 @@ from sutazai.store.model import Get
 from sutazai.store.sqlite import SqliteStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from types import TracebackType
 
     from sutazai.bus.dispatch.protocol import Driver
@@ -39,7 +39,7 @@ class Caller:
         self.uid, self.pid = os.geteuid(), os.getpid()
         self.heard: list[dict[str, Any]] = []
 
-    def send(self, message: dict[str, Any]) -> None:
+    def send(self, message: dict[str, Any], _: Sequence[bytes] = ()) -> None:
         """The broker says something."""
         self.heard.append(message)
 
@@ -62,7 +62,7 @@ class Echo(Caller):
         self.turns: list[str] = []
         self.session: Session | None = None
 
-    def send(self, message: dict[str, Any]) -> None:
+    def send(self, message: dict[str, Any], _: Sequence[bytes] = ()) -> None:
         """A turn is answered."""
         super().send(message)
         if message["t"] != "turn":

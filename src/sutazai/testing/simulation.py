@@ -30,7 +30,7 @@ from sutazai.testing.simulation_people import Client, Instance
 from sutazai.wire.planfacts import AgentFacts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from sutazai.bus.sessions import Session
     from sutazai.store.protocol import Store
@@ -65,7 +65,7 @@ class Wire:
         self.session: Session | None = None
         self.broker_closed = self.peer_closed = False
 
-    def send(self, message: dict[str, Any]) -> None:
+    def send(self, message: dict[str, Any], _: Sequence[bytes] = ()) -> None:
         """The broker sends."""
         if not self.broker_closed:
             self.to_peer.append(msgspec.json.decode(msgspec.json.encode(message)))

@@ -8,12 +8,13 @@ from __future__ import annotations
 from sutazai.store import model
 from sutazai.testing.store_contract import expect
 from sutazai.testing.store_contract_people import PeopleContract
+from sutazai.testing.store_contract_spill import SpillContract
 from sutazai.testing.store_contract_times import TimesContract
 
 _DAY_MS = 24 * 3_600_000
 
 
-class FullStoreContract(PeopleContract, TimesContract):
+class FullStoreContract(PeopleContract, SpillContract, TimesContract):
     """All tests for a driver."""
 
     # States

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sutazai.errors import ConfigError
-from sutazai.limits import ATTEMPTS_MAX_DEFAULT, DEADLINE_MS_DEFAULT
+from sutazai.limits import ATTEMPTS_MAX_DEFAULT, DEADLINE_MS_DEFAULT, RESULT_BYTES_MAX_DEFAULT
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,6 +48,7 @@ class AgentFacts:
         queue: how much may wait for it: ``{tasks_max, bytes_max}``, each 0 for no bound; empty for none.
         breaker: when it is left alone: ``{enabled, failures, ratio, volume, window_ms, pause_ms, pause_ms_max, probes,
             timeout_ms, when_open}``; what is missing takes the default.
+        result_bytes_max: largest result of its skills, as JSON; above ``TASK_RESULT_BYTES_MAX`` it lies in a file.
     """
 
     name: str
@@ -71,6 +72,7 @@ class AgentFacts:
     schedules: list[dict[str, Any]] = field(default_factory=list)
     queue: dict[str, int] = field(default_factory=dict)
     breaker: dict[str, Any] = field(default_factory=dict)
+    result_bytes_max: int = RESULT_BYTES_MAX_DEFAULT
 
     def skill(self, name: str) -> dict[str, Any] | None:
         """Find a skill's description and schemas by its name."""

@@ -149,7 +149,13 @@ class BlockingConnection:
         """
         return self.reply_to(self.ask(message), timeout_s)
 
-    def ask(self, message: dict[str, Any]) -> int:
+    def exchange(
+        self, message: dict[str, Any], blobs: Sequence[bytes] = (), timeout_s: float | None = None
+    ) -> Incoming:
+        """Send a request with raw bytes, and give its reply with those that belong to it; raises as ``request``."""
+        return self._reply_to(self.ask(message, blobs), timeout_s)
+
+    def ask(self, message: dict[str, Any], blobs: Sequence[bytes] = ()) -> int:
         """Send a message with a fresh ``id``, to be given to ``reply_to``.
 
         Raises:
@@ -157,7 +163,7 @@ class BlockingConnection:
             UnavailableError: the connection is gone.
         """
         number = self.next_id()
-        self.send({**message, "id": number})
+        self.send({**message, "id": number}, blobs)
         return number
 
     def reply_to(self, number: int, timeout_s: float | None = None) -> dict[str, Any]:
@@ -167,6 +173,9 @@ class BlockingConnection:
             SutazaiError: the one that an ``error`` reply carries.
             UnavailableError: the connection is gone, or no reply came in ``timeout_s``.
         """
+        return self._reply_to(number, timeout_s)[0]
+
+    def _reply_to(self, number: int, timeout_s: float | None) -> Incoming:
         give_up_at = None if timeout_s is None else time.monotonic() + timeout_s
         others: deque[Incoming] = deque()
         try:
@@ -182,7 +191,7 @@ class BlockingConnection:
             self._arrived.extendleft(reversed(others))
         if incoming[0]["t"] == "error":
             raise error_of(incoming[0])
-        return incoming[0]
+        return incoming
 
     def _readable(self, timeout_s: float) -> bool:
         poller = select.poll()

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 
-from sutazai.cli import ask, fleets, logs, restart
+from sutazai.cli import ask, fleets, logs, restart, task
 from sutazai.cli.exits import REFUSED, CliError
 from sutazai.cli.reading import readable
 from sutazai.errors import NotFoundError
 from sutazai.paths import FleetPaths
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.mark.parametrize("field", ["report", "markdown", "text"])
@@ -164,3 +168,42 @@ def test_an_unknown_process_is_refused_as_before(paths: FleetPaths, monkeypatch:
     monkeypatch.setattr(restart, "SupervisorClient", NoSuchProcess)
     with pytest.raises(NotFoundError, match="no process 'nobody'"):
         restart.run("nobody", fleet=None, as_json=False)
+
+
+class Client:
+    """Has one large result."""
+
+    def open_result(self, _: dict[str, Any]) -> io.BytesIO:
+        """Open it."""
+        return io.BytesIO(b'"large"')
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_large_result_is_for_programs(
+    *, terminal: bool, monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """A person is told how to get it; a program gets all of it."""
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
+    done = {"id": "t_1", "result": None, "result_ref": {"bytes": 20 * 1024 * 1024}}
+    assert ask._in_file(Client(), done)  # type: ignore[arg-type]
+    out, err = capsysbinary.readouterr()
+    assert out == (b"" if terminal else b'"large"\n')
+    assert (b"20 MB; write it to a file: sutazai task result t_1 --output FILE" in err) is terminal
+    assert not ask._in_file(Client(), {"id": "t_2", "result": 1})  # type: ignore[arg-type]
+
+
+def test_a_result_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    """What was there stays when the new one cannot be written."""
+    place = tmp_path / "result.json"
+    task.write_whole(io.BytesIO(b"1"), place)
+
+    class Cut(io.BytesIO):
+        def read(self, _: int | None = -1, /) -> bytes:
+            raise OSError(5, "Input/output error")
+
+    with pytest.raises(CliError, match="cannot be written: Input/output error"):
+        task.write_whole(Cut(), place)
+    assert [path.name for path in tmp_path.iterdir()] == ["result.json"]
+    assert place.read_bytes() == b"1"
+    with pytest.raises(CliError, match="nowhere"):
+        task.write_whole(io.BytesIO(b"1"), tmp_path / "nowhere" / "x")

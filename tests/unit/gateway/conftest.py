@@ -156,7 +156,9 @@ class Fleet:
             LATER: Door.of("agent:later"),
             WORKER: Door.of("worker:python-0"),
         }
-        self.app = Gateway(Places(self.plan, folder / "control.sock", self.token), lambda: self.broker, doors)
+        self.payloads = folder / "payloads"
+        places = Places(self.plan, folder / "control.sock", self.token, self.payloads)
+        self.app = Gateway(places, lambda: self.broker, doors)
 
     async def _get_json(self, socket: Path, path: str) -> dict[str, Any]:
         if self.status is None:

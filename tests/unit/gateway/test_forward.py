@@ -90,7 +90,7 @@ async def doors(folder: Path, serve: Serve | None = None) -> AsyncIterator[Doors
     (folder / "token").write_text(TOKEN)
     own = listen(0)
     made = Doors(own.getsockname()[1])
-    places = Places(folder / "plan.json", folder / "none", folder / "token")
+    places = Places(folder / "plan.json", folder / "none", folder / "token", folder / "payloads")
     app = Gateway(places, lambda: cast("Broker", NoBroker()), {made.port: Door.of("agent:web")})
     config = uvicorn.Config(app, http=ImpatientProtocol, ws="none", lifespan="off", log_config=None)
     gateway = uvicorn.Server(config)

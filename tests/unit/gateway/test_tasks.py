@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -282,3 +283,52 @@ def test_a_window_goes_with_its_key(fleet: Any) -> None:
     assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "#/idempotency_window_s")
     assert fleet.at(HELLO, **{"Idempotency-Key": "k"}).post("/tasks", json=body).status_code == 202
     assert fleet.broker.asked[-1]["tasks"][0]["idempotency_window_ms"] == 1_500
+
+
+def test_a_result_alone(fleet: Any) -> None:
+    """As JSON with its digest; who has it gets 304; a task that has none says why."""
+    client = fleet.at(HELLO)
+    name = client.post("/tasks", json=TASK).json()["id"]
+    assert "is queued: wait for it" in problem(client.get(f"/tasks/{name}/result"), 409, "no-result")["detail"]
+    fleet.broker.tasks[name] |= {"status": "succeeded", "result": {"a": 1}, "result_ref": None}
+    found = client.get(f"/tasks/{name}/result")
+    assert (found.status_code, found.json(), found.headers["content-type"]) == (200, {"a": 1}, "application/json")
+    digest = f'"sha256:{hashlib.sha256(found.content).hexdigest()}"'
+    assert found.headers["etag"] == digest
+    again = client.get(f"/tasks/{name}/result", headers={"If-None-Match": digest})
+    assert (again.status_code, again.content) == (304, b"")
+    fleet.broker.tasks[name]["status"] = "failed"
+    assert "has no result" in problem(client.get(f"/tasks/{name}/result"), 409, "no-result")["detail"]
+    problem(client.get("/tasks/t_9/result"), 404, "not-found")
+
+
+def test_a_large_result_comes_out_of_its_file(fleet: Any) -> None:
+    """With its length and digest; the task says where to get it; a file that is gone or no file of ours is 404."""
+    client = fleet.at(HELLO)
+    name = client.post("/tasks", json=TASK).json()["id"]
+    data = b'"' + b"x" * 600_000 + b'"'
+    file, digest = f"{'a' * 64}-{'b' * 16}", f"sha256:{hashlib.sha256(data).hexdigest()}"
+    fleet.payloads.mkdir()
+    (fleet.payloads / file).write_bytes(data)
+
+    def stored(**changed: Any) -> None:
+        reference = {"file": file, "bytes": len(data), "digest": digest, "media": "application/json", **changed}
+        fleet.broker.tasks[name] |= {"status": "succeeded", "result": None, "result_ref": reference}
+
+    stored()
+    assert client.get(f"/tasks/{name}").json()["result_ref"]["href"] == f"/tasks/{name}/result"
+    found = client.get(f"/tasks/{name}/result")
+    assert found.content == data
+    assert (found.headers["content-length"], found.headers["etag"]) == (str(len(data)), f'"{digest}"')
+    head = client.head(f"/tasks/{name}/result")
+    assert (head.headers["content-length"], head.content) == (str(len(data)), b"")
+    assert client.get(f"/tasks/{name}/result", headers={"If-None-Match": f'"{digest}"'}).status_code == 304
+    (fleet.payloads / f"{'c' * 64}-{'d' * 16}").symlink_to(fleet.token)
+    for wrong in (
+        {"file": "../token"},
+        {"bytes": 5},
+        {"file": f"{'c' * 64}-{'d' * 16}"},
+        {"file": f"{'e' * 64}-{'f' * 16}"},
+    ):
+        stored(**wrong)
+        problem(client.get(f"/tasks/{name}/result"), 404, "not-found")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import sys
@@ -13,10 +14,12 @@ from pydantic import BaseModel
 from sutazai.errors import InvalidInputError, NonRetryableError, UnavailableError
 from sutazai.limits import CARRY_BYTES_MAX, TASK_RESULT_BYTES_MAX
 from sutazai.runtime import Agent, Context, Result, Wait
+from sutazai.runtime import execute as execute_module
 from sutazai.runtime.context import Surroundings
 from sutazai.runtime.execute import TurnCancelledError, execute
 from sutazai.runtime.log import Log
-from sutazai.runtime.turn import Commit, TaskInfo, Turn, read_turn
+from sutazai.runtime.parts import download
+from sutazai.runtime.turn import Commit, TaskInfo, Turn, read_turn, result_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -194,9 +197,52 @@ def test_wrong_results(value: Any) -> None:
     assert (commit.error["code"], commit.error["retryable"]) == ("invalid-output", False)
 
 
-@pytest.mark.parametrize("value", [object(), "x" * TASK_RESULT_BYTES_MAX, "\ud800"], ids=["object", "large", "text"])
+def test_a_large_result_is_to_be_uploaded() -> None:
+    """It stands beside the commit, which names its size and digest; one byte less goes in the message."""
+    commit = ask(lambda _: "x" * (TASK_RESULT_BYTES_MAX - 1), skill="anything", input={})
+    assert (commit.result, commit.error) == (None, None)
+    assert commit.large == b'"' + b"x" * (TASK_RESULT_BYTES_MAX - 1) + b'"'
+    digest = f"sha256:{hashlib.sha256(commit.large).hexdigest()}"
+    assert commit.reference() == {"bytes": TASK_RESULT_BYTES_MAX + 1, "digest": digest}
+    small = ask(lambda _: "x" * (TASK_RESULT_BYTES_MAX - 2), skill="anything", input={})
+    assert (len(small.result), small.large, small.reference()) == (TASK_RESULT_BYTES_MAX - 2, b"", None)
+
+
+def test_a_result_above_every_limit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message says what to do."""
+    monkeypatch.setattr(execute_module, "RESULT_BYTES_MAX", TASK_RESULT_BYTES_MAX)
+    commit = ask(lambda _: "x" * TASK_RESULT_BYTES_MAX, skill="anything", input={})
+    assert commit.error is not None
+    assert "return a file's path" in commit.error["message"]
+
+
+def test_the_result_of_a_child_is_read_when_it_is_looked_at() -> None:
+    """Once, part by part; what is damaged or cut off is an error that may pass, not a wrong value."""
+    text = b'{"n": 1}'
+    good = {"offset": 0, "bytes": len(text), "digest": f"sha256:{hashlib.sha256(text).hexdigest()}"}
+    asked: list[dict[str, Any]] = []
+
+    def answer(fields: dict[str, Any]) -> tuple[dict[str, Any], list[bytes]]:
+        asked.append(fields)
+        return good, [text[fields["offset"] :][:5]]
+
+    entry = {"task": "c", "agent": "b", "skill": "s", "status": "succeeded", "result": None, "error": None,
+             "result_ref": {"bytes": len(text)}}  # fmt: skip
+    result = result_of(entry, lambda task, reference: download(answer, task, reference["bytes"]))
+    assert (result.ok, asked) == (True, [])
+    assert (result.require(), result.result) == ({"n": 1}, {"n": 1})
+    assert [fields["offset"] for fields in asked] == [0, 5]
+    wrongs: list[tuple[dict[str, Any], list[bytes]]] = [
+        ({**good, "digest": "sha256:0"}, [text]), (good, []), (good, [b""]), ({**good, "bytes": 9}, [text])
+    ]  # fmt: skip
+    for wrong in wrongs:
+        with pytest.raises(UnavailableError, match="result of c"):
+            download(lambda _, wrong=wrong: wrong, "c", len(text))  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("value", [object(), "\ud800"], ids=["object", "text"])
 def test_results_that_are_no_json(value: Any) -> None:
-    """Without a type too, a result is JSON and within its bound."""
+    """Without a type too, a result is JSON."""
     commit = ask(lambda _: value, skill="anything", input={})
     assert commit.error is not None
     assert commit.error["code"] == "invalid-output"

@@ -72,6 +72,13 @@ def test_queues(load: Callable[[str], Any]) -> None:
         assert agent.queue == queue
 
 
+def test_a_result_has_a_bound(load: Callable[[str], Any]) -> None:
+    """64 MB, or what is written."""
+    for text, size in (("{}", 64 << 20), ("{result_max: 200MB}", 200 << 20)):
+        [agent] = load(AGENT + text + "\n").agents.values()
+        assert agent.result_bytes_max == size
+
+
 @pytest.mark.parametrize(
     ("text", "problem", "hint"),
     [
@@ -102,6 +109,7 @@ def test_queues(load: Callable[[str], Any]) -> None:
         ("{queue: {tasks: 0}}", "out of bounds", "from 1"),
         ("{queue: {bytes: 10}}", "10 has no unit", "10MB"),
         ("{queue: {bytes: 2GB}}", "is more than 512 MB", "at most 512 MB"),
+        ("{result_max: 2GB}", "is more than 1 GB", "at most 1 GB"),
         ("{queue: 10}", "keys with values", "key: value"),
         ("{retry: 5}", "keys with values", "key: value"),
     ],

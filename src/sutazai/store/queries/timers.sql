@@ -36,7 +36,7 @@ FROM pragma_page_count AS pages, pragma_freelist_count AS free, pragma_page_size
 
 -- name: purgeable
 -- The oldest terminal tasks beyond what is kept, none of them a child of an open task.
-SELECT seq, agent, status, handled FROM tasks
+SELECT seq, agent, status, handled, (SELECT file FROM spilled WHERE task = tasks.seq) AS file FROM tasks
 WHERE seq <= (SELECT MAX(seq) FROM tasks) - :kept AND status >= 3
   AND NOT EXISTS (SELECT 1 FROM tasks AS p WHERE p.seq = tasks.parent AND p.status < 3)
 ORDER BY seq LIMIT :limit;

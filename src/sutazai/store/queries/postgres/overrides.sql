@@ -19,6 +19,10 @@ WHERE +parent = ? AND id = ANY (ARRAY(SELECT json_array_elements_text(CAST(? AS 
 SELECT agent, session FROM tasks
 WHERE id = ANY (ARRAY(SELECT json_array_elements_text(CAST(? AS JSON)))) AND session IS NOT NULL AND status < 3;
 
+-- name: spilled_named
+-- Which of these files a task needs.
+SELECT file FROM spilled WHERE file = ANY (ARRAY(SELECT json_array_elements_text(CAST(? AS JSON))));
+
 -- name: bytes_used
 -- Size of what the tables hold. A file never shrinks here, so what large payloads hold is estimated from one page in
 -- a hundred.
