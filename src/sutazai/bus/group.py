@@ -1,7 +1,7 @@
 """Why it exists: many operations share one commit, and nobody is answered before it is on disk.
 
-``Journal`` collects what is to be done; ``run_group`` does it in one transaction, each operation in a savepoint of its
-own; the caller commits (in a thread, or in the simulation at a moment of its choosing) and then calls ``settle``.
+``Journal`` collects what is to be done; ``run_group`` does it in one transaction, in which a refused operation leaves
+nothing; the caller commits (in a thread, or in the simulation at a moment of its choosing) and then calls ``settle``.
 """
 
 from __future__ import annotations

@@ -37,13 +37,14 @@ class AgentCounts:
 
 
 class Counts:
-    """Numbers of tasks by agent, with an undo log for the operation that runs."""
+    """Numbers of tasks by agent, with an undo log of the group and, in it, of the operation that runs."""
 
     def __init__(self) -> None:
         self.agents: dict[str, AgentCounts] = {}
         self.open = self.bytes = 0
-        self._seq = 0
+        self._seq = self._seq_before = 0
         self._log: list[tuple[str, int, int, int]] = []
+        self._kept = 0  # so much of the log belongs to operations that are done
 
     def of(self, agent: str) -> AgentCounts:
         """Numbers of an agent; zeros when it has no task."""
@@ -83,16 +84,28 @@ class Counts:
             return
         self.open += change
 
+    def begin(self) -> None:
+        """A group begins."""
+        self._log.clear()
+        self._kept = 0
+        self._seq_before = self._seq
+
     def keep(self) -> None:
         """The operation succeeded."""
-        self._log.clear()
+        self._kept = len(self._log)
 
     def undo(self) -> None:
         """The operation was refused: take its changes back."""
-        for agent, packed, ready, size in reversed(self._log):
+        for agent, packed, ready, size in reversed(self._log[self._kept :]):
             status, change = divmod(packed, 4)
             self._apply(agent, status, -(change - 1), -ready, -size)
-        self._log.clear()
+        del self._log[self._kept :]
+
+    def rewind(self) -> None:
+        """Back to the beginning of the group, which is going to be done again."""
+        self._kept = 0
+        self.undo()
+        self._seq = self._seq_before
 
     def take_seq(self) -> int:
         """Give the next place in the order of acceptance. There is one writer, so no database is asked for it.
@@ -107,6 +120,6 @@ class Counts:
         fresh = Counts()
         for agent, status, number, ready, size in rows:
             fresh._apply(agent, status, number, ready, size)
-        self._log.clear()
+        self.begin()
         # Another thread may be reading: it sees the old numbers or the new ones.
         self.agents, self.open, self.bytes, self._seq = fresh.agents, fresh.open, fresh.bytes, seq_newest

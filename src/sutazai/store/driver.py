@@ -1,6 +1,6 @@
 """Why it exists: what the operations mean is written once; a driver says only how its database is spoken to.
 
-``SqlStore`` runs operations in groups, each in a savepoint of its own, keeps the counts and measures commits. A driver
+``SqlStore`` runs operations in groups, takes a refused one back alone, keeps the counts and measures commits. A driver
 (``sqlite``, ``postgres``) opens the database, commits, rolls back, and tells a full disk from a broken store.
 
 A statement is named by its text in the common files (``queries.sql``). A connection runs that text, or what its dialect
@@ -139,9 +139,9 @@ class SqlStore:
         """The operation is done; a driver forgets the place."""
 
     def _apply(self, operation: model.Operation, now_ms: int, wall_ms: int) -> model.Outcome:
-        txn = Txn(self._database, self.counts, now_ms, wall_ms)
         kind = type(operation)
         if kind in _READS:
+            txn = Txn(self._database, self.counts, now_ms, wall_ms)
             try:
                 txn.outcome.reply = _READS[kind](txn, operation)
             except _UNFORESEEN as error:
@@ -151,7 +151,7 @@ class SqlStore:
             raise StorageFullError(FULL_TEXT)
         self._savepoint()
         try:
-            txn.outcome.reply = _WRITES[kind](txn, operation)
+            outcome = self._run(operation, now_ms, wall_ms)
         except (RefusedError, *_UNFORESEEN) as error:
             self._undo()
             self.counts.undo()
@@ -161,6 +161,11 @@ class SqlStore:
             raise InvalidInputError(f"this cannot be done: {type(error).__name__}: {error}") from error
         self.counts.keep()
         self._keep()
+        return outcome
+
+    def _run(self, operation: model.Operation, now_ms: int, wall_ms: int) -> model.Outcome:
+        txn = Txn(self._database, self.counts, now_ms, wall_ms)
+        txn.outcome.reply = _WRITES[type(operation)](txn, operation)
         return txn.outcome
 
     def leases(self) -> list[model.Lease]:

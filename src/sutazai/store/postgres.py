@@ -211,6 +211,7 @@ class PostgresStore(SqlStore):
         line.wrote = False
         line.wait_s = self._wait_s
         line.control("BEGIN")
+        self.counts.begin()
         self._grouped = True
 
     def apply(self, operation: model.Operation, now_ms: int, wall_ms: int) -> model.Outcome:

@@ -15,7 +15,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from sutazai.errors import HostError, InternalError
+from sutazai.errors import HostError, InternalError, RefusedError
 from sutazai.limits import STORE_BALLAST_BYTES
 from sutazai.store.ballast import Ballast
 from sutazai.store.driver import FULL_TEXT, SqlStore
@@ -70,7 +70,9 @@ class SqliteStore(SqlStore):
         self._ballast.prepare()
         # The log can always be copied in the room that is set aside.
         self._log_bytes_max = min(CHECKPOINT_BYTES, ballast_bytes // 2) if ballast_bytes else CHECKPOINT_BYTES
-        self._changes = self._checkpoints = 0
+        self._changes = self._before = self._checkpoints = 0
+        self._done: list[tuple[model.Operation, int, int]] = []
+        self._careful = False
         super().__init__(self._connection)
 
     def _is_full(self) -> bool:
@@ -80,6 +82,9 @@ class SqliteStore(SqlStore):
         """Start a group of operations."""
         self._connection.execute("BEGIN IMMEDIATE")
         self._changes = self._connection.total_changes
+        self.counts.begin()
+        self._done.clear()
+        self._careful = False
 
     def apply(self, operation: model.Operation, now_ms: int, wall_ms: int) -> model.Outcome:
         """Do one operation inside the group.
@@ -89,19 +94,47 @@ class SqliteStore(SqlStore):
             DiskFullError: the whole group must be rolled back.
         """
         try:
-            return self._apply(operation, now_ms, wall_ms)
+            outcome = self._apply(operation, now_ms, wall_ms)
         except sqlite3.Error as error:
             raise self._explain(error) from error
+        if not self._careful and self._connection.total_changes != self._before:
+            self._done.append((operation, now_ms, wall_ms))
+        return outcome
 
     def _savepoint(self) -> None:
-        self._connection.execute("SAVEPOINT operation")
+        self._before = self._connection.total_changes
+        if self._careful:
+            self._connection.execute("SAVEPOINT operation")
 
     def _undo(self) -> None:
-        self._connection.execute("ROLLBACK TO operation")
-        self._connection.execute("RELEASE operation")
+        """Take the operation back: by its savepoint, or by doing the group's others again.
+
+        A savepoint copies every page that is written after it. Operations that are refused when they have written
+        already are rare, so only the group in which one was met pays for it, and uses savepoints from there on.
+        """
+        if self._careful:
+            self._connection.execute("ROLLBACK TO operation")
+            self._connection.execute("RELEASE operation")
+        elif self._connection.total_changes != self._before:
+            self._connection.execute("ROLLBACK")
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._changes = self._connection.total_changes
+            self.counts.rewind()
+            self._careful = True
+            self._do_again()
+
+    def _do_again(self) -> None:
+        """Repeat what the group has done: the same operations on the same rows at the same times, so to the same end."""
+        for done in self._done:
+            try:
+                self._run(*done)
+            except RefusedError as error:
+                raise InternalError(f"the store refused what it had done before: {error}") from error
+            self.counts.keep()
 
     def _keep(self) -> None:
-        self._connection.execute("RELEASE operation")
+        if self._careful:
+            self._connection.execute("RELEASE operation")
 
     def wrote(self) -> bool:
         """Whether the group has changed anything, so that its commit must reach the disk."""

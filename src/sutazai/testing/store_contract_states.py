@@ -5,8 +5,10 @@ A driver's tests derive from ``FullStoreContract``, which holds the other parts 
 
 from __future__ import annotations
 
+from sutazai.errors import InvalidInputError
 from sutazai.store import model
-from sutazai.testing.store_contract import expect
+from sutazai.store.protocol import ClockReading
+from sutazai.testing.store_contract import expect, expect_refused
 from sutazai.testing.store_contract_people import PeopleContract
 from sutazai.testing.store_contract_spill import SpillContract
 from sutazai.testing.store_contract_times import TimesContract
@@ -68,6 +70,53 @@ class FullStoreContract(PeopleContract, SpillContract, TimesContract):
         expect([self.kept(session) for session in ("s1", "s2", "s3")], [False, False, True], "the longest unused")
         expect(self.do(model.ReadState("b", "s1")) is not None, wanted=True, what="another agent's")
         expect(self.do(model.PurgeStates((("a", _DAY_MS), ("b", _DAY_MS)))), 2, "several agents")
+
+    # Groups
+
+    def test_what_is_refused_in_a_group_leaves_nothing_of_itself(self) -> None:
+        """Also when it had written already, and more than once: the group is as if it had not been asked."""
+        clash = (self.task("new1", "b"), self.task("t1", input='"another"'))
+        again = (self.task("new2"), self.task("new3", "b"), self.task("t2", input='"another"'))
+        steps: list[model.Operation | tuple[model.NewTask, ...]] = [
+            model.Submit((self.task("t1"), self.task("t2", session="s"))),
+            model.Claim("a", "k1", 7),
+            clash,
+            model.Commit("t1", 1, "k1", "result", result="1"),
+            again,
+            model.Submit((self.task("t3"),)),
+            model.Claim("a", "k1", 7),
+            clash,
+        ]
+        self.store.begin()
+        done = []
+        for step in steps:
+            if isinstance(step, tuple):
+                expect_refused(InvalidInputError, lambda step=step: self._apply(model.Submit(step)), "another skill")  # type: ignore[misc]
+            else:
+                done.append(self._apply(step).reply)
+        expect(self.store.wrote(), wanted=True, what="the group wrote")
+        expect([turn.task for turn in (done[1], done[4]) if turn is not None], ["t1", "t2"], "the turns")
+        counts = self.store.counts
+        expect((counts.open, counts.of("a").leased, counts.of("a").ready, counts.of("b").open), (2, 1, 1, 0), "counts")
+        self.store.commit(ClockReading(5, 6, 7, "boot"))
+        found = {task["id"]: task["status"] for task in self.do(model.List(None, None, 10))}
+        expect(found, {"t1": "succeeded", "t2": "leased", "t3": "queued"}, "what is stored")
+        expect([event.kind for event in self.do(model.Events("t1"))], ["queued", "leased", "succeeded"], "events")
+
+    def test_a_group_of_nothing_but_refusals_writes_nothing(self) -> None:
+        """Nobody waits for the disk then."""
+        self.submit("t1")
+        self.store.begin()
+        given = model.Submit((self.task("new"), self.task("t1", input='"another"')))
+        expect_refused(InvalidInputError, lambda: self._apply(given))
+        expect_refused(InvalidInputError, lambda: self._apply(given))
+        self.store.commit(ClockReading(5, 6, 7, "boot"))
+        expect([task["id"] for task in self.do(model.List(None, None, 10))], ["t1"], "what is stored")
+        self.submit("new")
+        expect(self.store.counts.of("a").ready, 2, "ready")
+
+    def _apply(self, operation: model.Operation) -> model.Outcome:
+        return self.store.apply(operation, self.now_ms, self.now_ms)
 
     # What may be claimed
 
