@@ -96,6 +96,7 @@ LIST_TASKS_MAX = 1_000
 STATES_PURGED_AT_ONCE = 20  # of up to 1 MB each: one slice of the broker's writer
 STATE_KEEP_MS_DEFAULT = 30 * 24 * 3_600_000
 WAITS_PER_CONNECTION_MAX = 4_096
+OUTCOMES_READ_BYTES = 4 * MIB  # of results that one read of many tasks gives; the rest is read by the next
 CONNECTIONS_MAX = 4_096
 EXIT_WAIT_MS = 500  # a closed socket waits so long for the word whose fault it was
 CANCEL_GRACE_MS = 2_000

@@ -14,6 +14,7 @@ from sutazai.bus.clients import ClientDesk
 from sutazai.bus.demand import Demand
 from sutazai.bus.dispatch.match import Dispatcher
 from sutazai.bus.dispatch.protocol import Site
+from sutazai.bus.each import EachDesk
 from sutazai.bus.group import Entry, GroupHooks, Journal
 from sutazai.bus.instances import InstanceDesk, Ticket
 from sutazai.bus.leases import LeaseBook
@@ -78,6 +79,7 @@ class Broker:
         self.journal = Journal()
         self.meters = Meters()
         self.watches = Watches(self.journal)
+        self.each = EachDesk(self.journal)
         self.guards = Guards(directory, clock, rng)
         self.leases = LeaseBook(self.journal, options, rng, self.end_instance, self.guards)
         self.valve = Valve(self.journal, directory, self._eased)
@@ -134,6 +136,7 @@ class Broker:
         session.closed = True
         self.sessions.pop(session, None)
         self.watches.closed(session)
+        self.each.closed(session)
         self.instances.closed(session)
 
     def received(self, session: Session, message: dict[str, Any], blobs: Sequence[bytes] = ()) -> None:
@@ -199,7 +202,7 @@ class Broker:
         ended = [event for event in events if is_end(event)]
         judged = frozenset(event.agent for event in events if event.kind in FAILED)
         claims = self.dispatcher.matches(self.store.counts, judged)
-        return claims + self.watches.reads_for(ended) if ended else claims
+        return claims + self.watches.reads_for(ended) + self.each.reads_for(ended) if ended else claims
 
     def _undone(self) -> None:
         self.dispatcher.undone()
@@ -262,6 +265,7 @@ class Broker:
         self._tick_ms = now_ms
         self.leases.tick(now_ms, late_ms if late_ms > _PAUSE_NOTICED_MS else 0)
         self.watches.tick(now_ms)
+        self.each.tick(now_ms)
         self.instances.tick(now_ms)
         self.spill.tick(now_ms)
         self.meters.tick(now_ms)

@@ -66,6 +66,7 @@ class ClientDesk:
             "submit": self._submit,
             "get": self._get,
             "wait": self._wait,
+            "wait_each": self._wait_each,
             "watch": self._watch,
             "cancel": self._cancel,
             "tree": self._tree,
@@ -147,6 +148,10 @@ class ClientDesk:
     def _wait(self, session: Session, request: messages.WaitFor) -> None:
         until_ms = self._broker.clock.now_ms() + request.timeout_ms
         self._broker.watches.add(session, request.id, request.task, until_ms=until_ms)
+
+    def _wait_each(self, session: Session, request: messages.WaitEach) -> None:
+        until_ms = self._broker.clock.now_ms() + request.timeout_ms
+        self._broker.each.ask(session, request.id, request.tasks, until_ms)
 
     def _watch(self, session: Session, request: messages.OfTask) -> None:
         self._broker.watches.add(session, request.id, request.task, stream=True)

@@ -102,6 +102,14 @@ class WaitFor(Struct, frozen=True):
     id: RequestId = None
 
 
+class WaitEach(Struct, frozen=True):
+    """Answer for each of several tasks when it is terminal, and at the end, or after a time."""
+
+    tasks: Annotated[list[Key], Meta(min_length=1, max_length=SUBMIT_TASKS_MAX)]
+    timeout_ms: Milliseconds = 60_000
+    id: RequestId = None
+
+
 class Listing(Struct, frozen=True):
     """Read tasks, newest first."""
 
@@ -283,6 +291,7 @@ CLIENT_MESSAGES: dict[str, type[Struct]] = {
     "get": OfTask,
     "watch": OfTask,
     "wait": WaitFor,
+    "wait_each": WaitEach,
     "cancel": OfTask,
     "tree": OfTask,
     "list": Listing,

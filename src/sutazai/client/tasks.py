@@ -10,7 +10,7 @@ import time
 from typing import IO, TYPE_CHECKING, Any, Self
 
 from sutazai.client import where
-from sutazai.errors import InternalError, NotFoundError, UnavailableError
+from sutazai.errors import NotFoundError, UnavailableError
 from sutazai.ids import new_id
 from sutazai.wire.messages import PROTOCOL_VERSION, SUCCEEDED, TERMINAL, error_of
 from sutazai.wire.payloads import open_payload
@@ -27,6 +27,8 @@ PATIENCE_S = 10.0
 #: One ``wait`` request never asks the broker for longer than this; the client asks again.
 WAIT_SLICE_S = 20.0
 RECONNECT_S = 0.2
+#: Of one ``wait_each`` request, and how many of them are asked at a time; what is more waits for them.
+WAIT_TASKS_MAX, WAIT_REQUESTS_MAX = 1_000, 4
 
 
 class TaskClient:
@@ -127,6 +129,50 @@ class TaskClient:
             found = self._task(request, timeout_s=left_s + self._timeout_s)
             if found["status"] in TERMINAL or time.monotonic() >= give_up_at:
                 return found
+
+    def wait_each(self, tasks: Sequence[str], timeout_s: float = 600.0) -> Iterator[dict[str, Any]]:
+        """Wait for many tasks at once, each given when it has ended: ``{task, agent, skill, status, result, error}``.
+
+        After a restart of the broker it goes on with those that were not given. Other requests of this client meet
+        nothing of it: it has a connection of its own.
+
+        Args:
+            tasks: identifiers; one that stands there twice is given once.
+            timeout_s: for all of them; those that have not ended by then are not given. Of more than 4000 tasks the
+                rest is looked at when those have ended, or every 20 seconds.
+
+        Raises:
+            NotFoundError: there is no task of a name.
+        """
+        open_tasks = dict.fromkeys(tasks)
+        give_up_at = time.monotonic() + timeout_s
+        failed_at = 0.0
+        while open_tasks and (time.monotonic() < give_up_at or not timeout_s):
+            left_s = max(0.0, min(WAIT_SLICE_S, give_up_at - time.monotonic()))
+            try:
+                for ended in self._each_once(list(open_tasks)[: WAIT_TASKS_MAX * WAIT_REQUESTS_MAX], left_s):
+                    failed_at = 0.0
+                    del open_tasks[ended["task"]]
+                    yield ended
+            except UnavailableError:
+                failed_at = failed_at or time.monotonic()
+                if time.monotonic() - failed_at > PATIENCE_S or not self._fleet_is_up():
+                    raise
+                time.sleep(RECONNECT_S)
+            if not timeout_s:
+                return
+
+    def _each_once(self, tasks: Sequence[str], timeout_s: float) -> Iterator[dict[str, Any]]:
+        paths = where.find(self._fleet)
+        with _open(paths.broker_socket, self._name, self._timeout_s) as connection:
+            numbers = [
+                connection.ask({"t": "wait_each", "tasks": tasks[start : start + WAIT_TASKS_MAX],
+                                "timeout_ms": int(timeout_s * 1_000)})
+                for start in range(0, len(tasks), WAIT_TASKS_MAX)
+            ]  # fmt: skip
+            for ended in _replies(connection, numbers, timeout_s + self._timeout_s):
+                del ended["t"], ended["re"]
+                yield ended
 
     def watch(self, task: str) -> Iterator[dict[str, Any]]:
         """Events of a task, ``{task, seq, kind, at_wall_ms, data}``, until it is terminal.
@@ -286,19 +332,8 @@ class TaskClient:
         """One stream of events on a connection of its own, so that other requests do not meet it."""
         paths = where.find(self._fleet)
         with _open(paths.broker_socket, self._name, self._timeout_s) as connection:
-            number = connection.next_id()
-            connection.send({"t": "watch", "id": number, "task": task})
-            while True:
-                incoming = connection.receive(None)
-                if incoming is None:
-                    raise InternalError("waiting without an end has ended")
-                message = incoming[0]
-                if message.get("re") != number:
-                    continue
-                if message["t"] == "error":
-                    raise error_of(message)
-                if message["t"] == "end":
-                    return
+            number = connection.ask({"t": "watch", "task": task})
+            for message in _replies(connection, [number], None):
                 yield message["event"]
 
     def _connected(self) -> BlockingConnection:
@@ -327,3 +362,23 @@ def _open(path: Path, name: str, timeout_s: float) -> BlockingConnection:
         connection.close()
         raise
     return connection
+
+
+def _replies(
+    connection: BlockingConnection, numbers: Sequence[int], timeout_s: float | None
+) -> Iterator[dict[str, Any]]:
+    """Messages that answer some requests, in the order in which they come, without their ``end``."""
+    missing = set(numbers)
+    while missing:
+        incoming = connection.receive(timeout_s)
+        if incoming is None:
+            raise UnavailableError(f"nothing was heard of {len(missing)} requests for {timeout_s} s")
+        message = incoming[0]
+        if message.get("re") not in missing:
+            continue
+        if message["t"] == "error":
+            raise error_of(message)
+        if message["t"] == "end":
+            missing.remove(message["re"])
+        else:
+            yield message

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from sutazai.errors import InvalidInputError, RefusedError, StorageFullError
 from sutazai.store import claim, commit, dead, ending, model, occur, people, read, spill, submit
 from sutazai.store.counts import Counts
+from sutazai.store.ends import Outcomes
 from sutazai.store.letters import DeadLetters, Discard, Replay
 from sutazai.store.protocol import ClockReading, StoreStatistics
 from sutazai.store.queries import sql
@@ -46,6 +47,7 @@ _WRITES: dict[type, Callable[[Txn, Any], Any]] = {
 }
 _READS: dict[type, Callable[[Txn, Any], Any]] = {
     model.Get: read.get,
+    Outcomes: read.outcomes,
     model.Events: read.events,
     model.Tree: read.tree,
     model.List: read.list_tasks,

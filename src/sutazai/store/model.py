@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from sutazai.limits import SPILLED_BYTES_KEPT_MAX, STATES_PURGED_AT_ONCE, STORE_BYTES_KEPT_MAX
+from sutazai.store.ends import Outcomes
 from sutazai.store.letters import DeadLetters, Discard, Replay
 from sutazai.store.spill import Locate, Spilled, Unreferenced
 from sutazai.store.times import RETRY_DEFAULT, Bound, Claimable, Occur, Rate, Retry, Schedules
@@ -361,7 +362,9 @@ class Ready:
 
 _Timed = Expire | Promote | Purge | PurgeStates
 Write = Submit | Claim | Commit | Lose | Progress | Cancel | Resolve | Replay | Discard | Occur | _Timed
-Read = Get | Events | Tree | List | DeadLetters | Schedules | ReadState | Recall | Waiting | Ready | Claimable
+Read = (
+    Get | Outcomes | Events | Tree | List | DeadLetters | Schedules | ReadState | Recall | Waiting | Ready | Claimable
+)
 Operation = Write | Read | Unreferenced | Locate
 
 

@@ -10,6 +10,7 @@ from msgspec import Raw
 from sutazai.errors import InvalidInputError, NotFoundError, RefusedError
 from sutazai.limits import RESULTS_BYTES_MAX, TASK_RESULT_BYTES_MAX
 from sutazai.store import spill
+from sutazai.store.ends import Ended, Outcomes
 from sutazai.store.model import (
     DEAD,
     STATUS_NAMES,
@@ -25,6 +26,7 @@ from sutazai.store.model import (
     Tree,
 )
 from sutazai.store.queries import sql
+from sutazai.store.txn import RESULT
 
 if TYPE_CHECKING:
     from sutazai.store.letters import DeadLetters
@@ -36,6 +38,7 @@ _TREE = sql("tree_seqs")
 _TURNS = sql("turns_of")
 _EVENTS = sql("events_of")
 _STATE = sql("state_get")
+_RESULTS = sql("results_of")
 #: By whether an agent is named.
 _NEWEST = {False: sql("list_newest"), True: sql("list_newest_of")}
 _SUCCEEDED = {False: sql("list_succeeded"), True: sql("list_succeeded_of")}
@@ -91,6 +94,32 @@ def full(txn: Txn, task: str) -> dict[str, Any]:
 def get(txn: Txn, operation: Get) -> dict[str, Any]:
     """Read one task."""
     return full(txn, operation.task)
+
+
+def outcomes(txn: Txn, operation: Outcomes) -> Ended:
+    """Read how tasks ended; of those that are open there is nothing to say yet.
+
+    Raises:
+        NotFoundError: there is no task of a name.
+    """
+    rows = txn.execute(_RESULTS, (json.dumps(operation.tasks),)).fetchall()
+    if len(rows) != len(operation.tasks):
+        known = {name for _, name, *_ in rows}
+        raise NotFoundError(f"there is no task {next(name for name in operation.tasks if name not in known)!r}")
+    found: list[dict[str, Any]] = []
+    for number, (seq, name, agent, skill, status, error) in enumerate(rows):
+        if status < TERMINAL_FIRST:
+            continue
+        if txn.outcome.characters > operation.room:
+            return Ended(found, tuple(name for _, name, *_ in rows[number:]))
+        result = txn.payload(seq, RESULT) if status == SUCCEEDED else None
+        spilled = spill.of(txn, seq) if status == SUCCEEDED and result is None else None
+        found.append(
+            {"task": name, "agent": agent, "skill": skill, "status": STATUS_NAMES[status],
+             "result": Raw(result if result is not None else "null"), "result_ref": spilled and spilled.as_json(),
+             "error": json.loads(error) if error and status != SUCCEEDED else None}
+        )  # fmt: skip
+    return Ended(found)
 
 
 def events(txn: Txn, operation: Events) -> list[Event]:

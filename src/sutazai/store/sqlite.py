@@ -124,7 +124,7 @@ class SqliteStore(SqlStore):
             self._do_again()
 
     def _do_again(self) -> None:
-        """Repeat what the group has done: the same operations on the same rows at the same times, so to the same end."""
+        """Repeat what the group has done: the same operations on the same rows at the same times."""
         for done in self._done:
             try:
                 self._run(*done)

@@ -5,8 +5,9 @@ A driver's tests derive from ``FullStoreContract``, which holds the other parts 
 
 from __future__ import annotations
 
-from sutazai.errors import InvalidInputError
+from sutazai.errors import InvalidInputError, NotFoundError
 from sutazai.store import model
+from sutazai.store.ends import Outcomes
 from sutazai.store.protocol import ClockReading
 from sutazai.testing.store_contract import expect, expect_refused
 from sutazai.testing.store_contract_people import PeopleContract
@@ -71,6 +72,21 @@ class FullStoreContract(PeopleContract, SpillContract, TimesContract):
         expect(self.do(model.ReadState("b", "s1")) is not None, wanted=True, what="another agent's")
         expect(self.do(model.PurgeStates((("a", _DAY_MS), ("b", _DAY_MS)))), 2, "several agents")
 
+    # How tasks ended
+
+    def test_the_ends_of_many_tasks_are_read_together(self) -> None:
+        """Of those that are over; one that nobody knows refuses the question."""
+        for name in ("t1", "t2", "t3"):
+            self.submit(name)
+        self.commit(self.claimed(), result='{"n": 1}')
+        self.commit(self.claimed(), "failed", failure=model.Failure("x", "y", retryable=False))
+        found = self.do(Outcomes(("t3", "t2", "t1"))).tasks
+        ends = {
+            task["task"]: (task["status"], bytes(task["result"]), (task["error"] or {}).get("code")) for task in found
+        }
+        expect(ends, {"t1": ("succeeded", b'{"n": 1}', None), "t2": ("failed", b"null", "x")}, "the ends")
+        expect_refused(NotFoundError, lambda: self.do(Outcomes(("t1", "none"))), "none")
+
     # Groups
 
     def test_what_is_refused_in_a_group_leaves_nothing_of_itself(self) -> None:
@@ -91,7 +107,7 @@ class FullStoreContract(PeopleContract, SpillContract, TimesContract):
         done = []
         for step in steps:
             if isinstance(step, tuple):
-                expect_refused(InvalidInputError, lambda step=step: self._apply(model.Submit(step)), "another skill")  # type: ignore[misc]
+                expect_refused(InvalidInputError, lambda step=step: self._apply(model.Submit(step)), "another skill")
             else:
                 done.append(self._apply(step).reply)
         expect(self.store.wrote(), wanted=True, what="the group wrote")

@@ -224,13 +224,27 @@ TABLE: tuple[Kind, ...] = (
     Kind("task", _BROKER, {"re": "int", "task": "object"}, (), "one task, all its columns"),
     Kind("watch", _CLIENT, {"id": "int", "task": "str"}, ("event", "end"), "a task's events until it is terminal"),
     Kind("event", _BROKER, {"re": "int", "event": "object"}, (), "{task, seq, kind, at_wall_ms, data}"),
-    Kind("end", _BROKER, {"re": "int"}, (), "no more events"),
+    Kind("end", _BROKER, {"re": "int", "open?": "list"}, (), "no more events; tasks that have not ended in time"),
     Kind(
         "wait",
         _CLIENT,
         {"id": "int", "task": "str", "timeout_ms": "int"},
         ("task",),
         "the task when terminal, or on timeout",
+    ),
+    Kind(
+        "wait_each",
+        _CLIENT,
+        {"id": "int", "tasks": "list", "timeout_ms": "int"},
+        ("ended", "end"),
+        "how each of up to 1000 tasks ends, in the order of the ends; after the time, which are open",
+    ),
+    Kind(
+        "ended",
+        _BROKER,
+        {"re": "int", "task": "str", "agent": "str", "skill": "str", "status": "str", "result": "any", "error": "any"},
+        (),
+        "how a task ended",
     ),
     Kind("cancel", _CLIENT, {"id": "int", "task": "str"}, ("task",), "cancel a task and what it waits for"),
     Kind(

@@ -367,6 +367,25 @@ def test_waiting_ends_with_the_time(broker: Broker) -> None:
         assert client.wait("t_1", timeout_s=0)["status"] == "leased"
 
 
+def test_many_tasks_are_waited_for_at_once(broker: Broker) -> None:
+    """Each end is given once; a connection that is cut is made anew, and only those that are open are asked for."""
+    ended = [{"t": "ended", "task": f"t_{number}", "status": "succeeded", "result": number} for number in (2, 1)]
+    broker.answers = {"wait_each": [*ended, {"t": "end", "open": []}]}
+    broker.cuts = 1
+    with TaskClient(FLEET) as client:
+        found = list(client.wait_each(["t_1", "t_2", "t_1"]))
+    assert found == [{"task": f"t_{number}", "status": "succeeded", "result": number} for number in (2, 1)]
+    assert [message["tasks"] for message in broker.asked] == [["t_1", "t_2"]] * 2
+
+
+def test_waiting_for_many_ends_with_the_time(broker: Broker) -> None:
+    """Those that are open then are not given."""
+    broker.answers = {"wait_each": [{"t": "end", "open": ["t_1"]}]}
+    with TaskClient(FLEET) as client:
+        assert list(client.wait_each(["t_1"], timeout_s=0)) == []
+    assert broker.asked[0]["timeout_ms"] == 0
+
+
 def test_a_restart_of_the_broker_is_waited_for(broker: Broker) -> None:
     """Questions are asked again on a new connection, until somebody answers."""
     broker.cuts = 2
