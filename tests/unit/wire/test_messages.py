@@ -26,7 +26,9 @@ PAGE = Path(__file__).parents[3] / "docs/reference/protocol.md"
 
 def test_every_message_stands_in_the_page() -> None:
     """The reference page has one row for each message of the table, and no other."""
-    rows = re.findall(r"^\| `([a-z_]+)` \| (client|instance|broker|client, instance) \|", PAGE.read_text(), re.MULTILINE)
+    rows = re.findall(
+        r"^\| `([a-z_]+)` \| (client|instance|broker|client, instance) \|", PAGE.read_text(), re.MULTILINE
+    )
     assert sorted(rows) == sorted((kind.type, ", ".join(kind.senders)) for kind in TABLE)
 
 
