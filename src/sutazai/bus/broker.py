@@ -399,7 +399,7 @@ class Broker:
         """Ask for instances where tasks are due and nobody is there."""
         if not self.leases.supervised:
             return
-        self.demand.look(self.store.counts, self.instances.free(), self.clock.now_ms())
+        self.demand.look(self.store.counts, self.instances.free, self.clock.now_ms())
 
     def replan(self, agents: dict[str, AgentFacts] | None) -> None:
         """The plan has changed: these are the agents now."""

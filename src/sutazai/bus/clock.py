@@ -33,10 +33,11 @@ class BrokerClock:
                 passed = clock.wall_ms() - stored.wall_ms
             start = stored.broker_ms + max(0, passed)
         self._offset_ms = start - clock.monotonic_ms()
+        self._monotonic_ms = clock.monotonic_ms
 
     def now_ms(self) -> int:
         """The broker's time."""
-        return self._clock.monotonic_ms() + self._offset_ms
+        return self._monotonic_ms() + self._offset_ms
 
     def wall_ms(self) -> int:
         """For people."""

@@ -64,31 +64,32 @@ class Demand:
         asked = self._asked.get(agent)
         return asked.why if asked else ""
 
-    def look(self, counts: Counts, instances: dict[str, list[int]], now_ms: int) -> None:
+    def look(self, counts: Counts, free: Callable[[], dict[str, list[int]]], now_ms: int) -> None:
         """Ask for what is missing.
 
         Args:
             counts: tasks by agent.
-            instances: by agent: all that are there or coming, and of them those without a turn.
+            free: gives the instances by agent: all that are there or coming, and of them those without a turn; only
+                asked when a task is due.
             now_ms: broker's time.
         """
         if self.stopped:
             return
         missing, held = set(), set()
-        for agent, entry in counts.agents.items():
-            if entry.ready <= 0:
-                continue
-            present, free = instances.get(agent, (0, 0))
+        due = [(agent, entry) for agent, entry in counts.agents.items() if entry.ready > 0]
+        instances = free() if due else {}
+        for agent, entry in due:
+            present, unused = instances.get(agent, (0, 0))
             startable = self._startable(agent, now_ms)
             if startable == 0:
                 held.add(agent)  # nobody is woken to wait for it; what was asked before is remembered
                 continue
             wanted = entry.ready if startable is None else min(entry.ready, startable)
-            more = min(self.directory.instances_max(agent) - present, wanted - free)
+            more = min(self.directory.instances_max(agent) - present, wanted - unused)
             if more > 0:
                 missing.add(agent)
                 self._ask(agent, more, now_ms)
-        for agent, asked in list(self._asked.items()):
+        for agent, asked in list(self._asked.items()) if self._asked else ():
             if agent not in missing and agent not in held and not asked.under_way:
                 del self._asked[agent]
         self._tell_queues(counts, now_ms)

@@ -6,8 +6,9 @@ transaction of the operation that needs it.
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from sutazai.limits import EVENTS_PER_TASK_MAX
 from sutazai.store.model import (
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 INPUT, CARRY, RESULT = 0, 1, 2
 
+_encode = msgspec.json.Encoder().encode
+
 _BY_ID = sql("task_by_id")
 _BY_SEQ = sql("task_by_seq")
 _FINISH = sql("task_finish")
@@ -44,6 +47,11 @@ _GET = sql("payload_get")
 _DELETE = sql("payload_delete")
 _STATE_USED = sql("state_used")
 _TURN = sql("turn_insert")
+
+
+def to_json(value: Any) -> str:
+    """Write a value for a column."""
+    return _encode(value).decode()
 
 
 class Row:
@@ -106,7 +114,7 @@ class Txn:
     def event(self, task: tuple[int, str, str], seq: int, kind: str, data: dict[str, Any]) -> None:
         """Write and announce what happened to ``task``: its place, identifier and agent."""
         place, name, agent = task
-        text = json.dumps(data, separators=(",", ":")) if data else None
+        text = to_json(data) if data else None
         self.execute(_EVENT, (place, seq, kind, self.wall_ms, text))
         if seq > EVENTS_PER_TASK_MAX:
             self.execute(_EVENTS_TRIM, (place, seq - EVENTS_PER_TASK_MAX))
@@ -151,7 +159,7 @@ class Txn:
             revoke: somebody else than its turn ends it: the token grows, so that the turn is fenced.
             error: JSON object for callers.
         """
-        text = None if error is None else json.dumps(error, separators=(",", ":"))
+        text = None if error is None else to_json(error)
         leased = row.status == LEASED
         self.execute(
             _FINISH,
@@ -213,7 +221,7 @@ class Txn:
             {
                 "seq": row.seq, "due_ms": due_ms, "attempt": row.attempt - (not own),
                 "losses": row.losses + (not own), "fence_add": fence_add,
-                "error": json.dumps(error, separators=(",", ":")),
+                "error": to_json(error),
             },
         )  # fmt: skip
         self.counts.move(row.agent, LEASED, -1)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 KIND_JSON = 0x01
 KIND_BLOB = 0x02
 HEADER = struct.Struct(">IB")
+_KINDS = (KIND_JSON, KIND_BLOB)
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder()
@@ -69,6 +70,7 @@ class Decoder:
 
     def __init__(self) -> None:
         self._buffer = bytearray()
+        self._at = 0  # so much of the buffer has been given
         self._message: dict[str, Any] | None = None
         self._blobs: list[bytes] = []
         self._blobs_missing = 0
@@ -78,7 +80,7 @@ class Decoder:
     @property
     def partial(self) -> bool:
         """Whether the stream stopped in the middle of a message."""
-        return bool(self._buffer) or self._message is not None
+        return len(self._buffer) > self._at or self._message is not None
 
     def feed(self, data: bytes) -> Iterator[tuple[dict[str, Any], list[bytes]]]:
         """Take bytes and give the messages that are complete with them, in order.
@@ -88,6 +90,7 @@ class Decoder:
         Raises:
             ProtocolError: the bytes are no frames, no JSON object with ``t``, or too large.
         """
+        self._forget()
         self._buffer += data
         return self._messages()
 
@@ -96,41 +99,63 @@ class Decoder:
             raise self._broken
         try:
             while (frame := self._frame()) is not None:
-                if (complete := self._take(*frame)) is not None:
+                kind, payload = frame
+                if kind == KIND_JSON and not self._blobs_missing:
+                    message = _parse(payload)
+                    if "blobs" not in message:
+                        yield message, []
+                        continue
+                    complete = self._announced(message, len(payload))
+                else:
+                    complete = self._take(kind, payload)
+                if complete is not None:
                     yield complete
+            self._forget()
         except ProtocolError as error:
             self._broken = error
             self._buffer.clear()
+            self._at = 0
             raise
 
+    def _forget(self) -> None:
+        """Let go of what has been given."""
+        if self._at:
+            del self._buffer[: self._at]
+            self._at = 0
+
     def _frame(self) -> tuple[int, bytes] | None:
-        if len(self._buffer) < HEADER.size:
+        buffer, at = self._buffer, self._at
+        start = at + HEADER.size
+        if len(buffer) < start:
             return None
-        length, kind = HEADER.unpack_from(self._buffer)
-        if kind not in {KIND_JSON, KIND_BLOB}:
+        length, kind = HEADER.unpack_from(buffer, at)
+        if kind not in _KINDS:
             raise ProtocolError(f"a frame of the unknown kind {kind}: the other side speaks another protocol")
         if length > FRAME_BYTES_MAX:
             raise ProtocolError(f"a frame of {length} bytes is above the limit of {FRAME_BYTES_MAX}")
-        end = HEADER.size + length
-        if len(self._buffer) < end:
+        end = start + length
+        if len(buffer) < end:
             return None
-        payload = bytes(memoryview(self._buffer)[HEADER.size : end])
-        del self._buffer[:end]
-        return kind, payload
+        self._at = end
+        return kind, bytes(buffer[start:end])
+
+    def _announced(self, message: dict[str, Any], size: int) -> tuple[dict[str, Any], list[bytes]] | None:
+        """A message that says how many raw parts follow it."""
+        self._blobs_missing = _blob_count(message)
+        if not self._blobs_missing:
+            return message, []
+        self._message, self._bytes_held = message, size
+        return None
 
     def _take(self, kind: int, payload: bytes) -> tuple[dict[str, Any], list[bytes]] | None:
-        if (kind == KIND_BLOB) != (self._blobs_missing > 0):
+        if kind != KIND_BLOB or self._message is None:
             raise ProtocolError("raw bytes without a message that announces them, or a message in their place")
         self._bytes_held += len(payload)
         if self._bytes_held > FRAMES_UNSENT_BYTES_MAX:
             raise ProtocolError(f"a message of more than {FRAMES_UNSENT_BYTES_MAX} bytes")
-        if kind == KIND_BLOB:
-            self._blobs.append(payload)
-            self._blobs_missing -= 1
-        else:
-            self._message = _parse(payload)
-            self._blobs_missing = _blob_count(self._message)
-        if self._blobs_missing or self._message is None:
+        self._blobs.append(payload)
+        self._blobs_missing -= 1
+        if self._blobs_missing:
             return None
         complete = self._message, self._blobs
         self._message, self._blobs, self._bytes_held = None, [], 0
