@@ -96,6 +96,8 @@ class PostgresStore(SqlStore):
         HostError: the server is not there, does not sync its commits, takes no writes, or has another writer.
     """
 
+    in_process = False
+
     def __init__(
         self, dsn: str, *, ballast: Path | None = None, ballast_bytes: int = 0, wall_ms: int = 0,
         wait_s: float = ANSWER_S,

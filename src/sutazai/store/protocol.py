@@ -72,9 +72,15 @@ class StoreLostError(SutazaiError):
 
 
 class Store(Protocol):
-    """A store of tasks. One user at a time; ``commit`` may be called from another thread while nobody else calls."""
+    """A store of tasks. One user at a time; ``commit`` may be called from another thread while nobody else calls.
+
+    Attributes:
+        counts: tasks by agent.
+        in_process: the database is in this process, so that a commit waits for the disk alone.
+    """
 
     counts: Counts
+    in_process: bool
 
     def begin(self) -> None:
         """Start a group of operations."""

@@ -50,6 +50,8 @@ class SqliteStore(SqlStore):
         HostError: another process has it open, or a newer version made it.
     """
 
+    in_process = True
+
     def __init__(self, path: Path | None, *, ballast_bytes: int = STORE_BALLAST_BYTES, wall_ms: int = 0) -> None:
         self._path = path
         self._lock = -1 if path is None else _lock(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,7 +12,7 @@ from broker_rig import Rig
 
 from sutazai.bus import writer as module
 from sutazai.bus.writer import Writer
-from sutazai.errors import HostError
+from sutazai.errors import HostError, InternalError
 from sutazai.store.protocol import StoreLostError
 from sutazai.store.sqlite import SqliteStore
 
@@ -26,6 +27,8 @@ SUBMIT = {"t": "submit", "id": 1, "tasks": [{"agent": "a", "skill": "do", "input
 
 class Away(SqliteStore):
     """A store that is lost once, at a step, and found when the test says so."""
+
+    in_process = False  # like the databases that go away
 
     def __init__(self, step: str) -> None:
         super().__init__(None)
@@ -100,6 +103,79 @@ def run(step: str, story: Callable[[Setting], Coroutine[Any, Any, None]]) -> Non
         await story(Setting(step))
 
     asyncio.run(play())
+
+
+class Synced(SqliteStore):
+    """A store that remembers which thread committed, and takes as long for it as the test says."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+        self.threads: list[str] = []
+        self.took_s = 0.0
+
+    def commit(self, reading: ClockReading) -> None:
+        if self.wrote():
+            self.threads.append(threading.current_thread().name)
+            time.sleep(self.took_s)  # the disk
+        super().commit(reading)
+
+
+def test_a_fast_disk_is_waited_for_in_place_and_a_slow_one_in_the_thread() -> None:
+    """What it took lately decides, so a disk that becomes slow does not hold up the sockets for long."""
+
+    async def play() -> None:
+        rig = Rig()
+        store = rig.store = Synced()
+        rig.start()
+        peer, session = rig.client()
+        writer = Writer(asyncio.get_running_loop(), rig.broker, lambda: None)
+        store.threads.clear()
+
+        async def submit() -> None:
+            peer.heard.clear()
+            rig.broker.received(session, SUBMIT)
+            async with asyncio.timeout(20):
+                while not peer.heard:  # noqa: ASYNC110 the store's thread has no event of this loop
+                    await asyncio.sleep(0)
+            assert peer.heard[0]["t"] == "accepted"
+
+        for _ in range(3):
+            await submit()
+        assert store.threads[-1] == "MainThread"
+        store.took_s = 0.05
+        for _ in range(3):
+            await submit()
+        assert store.threads[-1] == "commit"
+        await writer.close()
+
+    asyncio.run(play())
+
+
+def test_a_commit_that_fails_in_place_ends_the_broker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in the thread: what is on disk is not known, and the next broker reads it."""
+    ended: list[int] = []
+    monkeypatch.setattr("os._exit", ended.append)
+
+    class Broken(Synced):
+        def commit(self, reading: ClockReading) -> None:
+            if self.threads:
+                raise InternalError("the disk is broken")
+            super().commit(reading)
+
+    async def play() -> None:
+        rig = Rig()
+        store = rig.store = Broken()
+        rig.start()
+        _, session = rig.client()
+        Writer(asyncio.get_running_loop(), rig.broker, lambda: None)
+        store.threads.append("armed")
+        rig.broker.received(session, SUBMIT)
+        async with asyncio.timeout(20):
+            while not ended:  # noqa: ASYNC110 as above
+                await asyncio.sleep(0)
+
+    asyncio.run(play())
+    assert ended == [70]
 
 
 @pytest.mark.parametrize("step", ["begin", "apply", "commit", "answer"])
