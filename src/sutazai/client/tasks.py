@@ -131,7 +131,9 @@ class TaskClient:
                 return found
 
     def wait_each(self, tasks: Sequence[str], timeout_s: float = 600.0) -> Iterator[dict[str, Any]]:
-        """Wait for many tasks at once, each given when it has ended: ``{task, agent, skill, status, result, error}``.
+        """Wait for many tasks at once, each given when it has ended.
+
+        Each is ``{task, agent, skill, status, result, result_ref, error}``; a result that lies in a file is only named.
 
         After a restart of the broker it goes on with those that were not given. Other requests of this client meet
         nothing of it: it has a connection of its own.

@@ -242,7 +242,16 @@ TABLE: tuple[Kind, ...] = (
     Kind(
         "ended",
         _BROKER,
-        {"re": "int", "task": "str", "agent": "str", "skill": "str", "status": "str", "result": "any", "error": "any"},
+        {
+            "re": "int",
+            "task": "str",
+            "agent": "str",
+            "skill": "str",
+            "status": "str",
+            "result": "any",
+            "result_ref": "object|null",
+            "error": "any",
+        },
         (),
         "how a task ended",
     ),
