@@ -107,6 +107,14 @@ ACTS_PENDING_MAX = 64
 TICKET_WAIT_MS = 5_000  # an instance may say hello before its ticket is known
 STORE_BALLAST_BYTES = 32 * MIB
 
+# Cache of agents
+CACHE_VALUE_BYTES_MAX = 1 * MIB
+CACHE_BYTES_MAX = 64 * MIB  # of all agents' values, where the cache is a file
+CACHE_TTL_MS_DEFAULT = 3_600_000
+CACHE_TTL_MS_MAX = 30 * 86_400_000
+CACHE_PENDING_MAX = 64  # questions under way; what comes beyond is a miss
+CACHE_WAIT_MS = 1_000  # an instance waits no longer for an answer
+
 # Results in files
 PART_BYTES_MAX = 1 * MIB  # of a file, as one message carries it
 UPLOADS_MAX = 64  # at once; more wait
@@ -165,6 +173,7 @@ def _check() -> None:
         "a full group leaves room in the queue of operations": GROUP_COMMIT_OPERATIONS_MAX < OPERATIONS_PENDING_MAX,
         "a long queue is signalled before it runs dry": DISPATCH_PREFETCH_MAX < DISPATCH_SIGNALS_MAX // 2,
         "a part of a file leaves room in a frame": PART_BYTES_MAX * 2 <= FRAME_BYTES_MAX,
+        "a value of the cache fits a part": CACHE_VALUE_BYTES_MAX <= PART_BYTES_MAX,
         "a file is for what does not fit a row": TASK_RESULT_BYTES_MAX < RESULT_BYTES_MAX_DEFAULT <= RESULT_BYTES_MAX,
         "the files that stay hold the largest result": RESULT_BYTES_MAX < SPILLED_BYTES_KEPT_MAX,
         "a frame fits the unsent buffer": FRAME_BYTES_MAX < FRAMES_UNSENT_BYTES_MAX,

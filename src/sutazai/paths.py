@@ -98,6 +98,16 @@ class FleetPaths:
         return self.state / "store.sqlite"
 
     @property
+    def cache(self) -> Path:
+        """The cache of agents in the embedded profile; may be deleted while the fleet is down."""
+        return self.state / "cache.sqlite"
+
+    @property
+    def valkey_url(self) -> Path:
+        """How to reach the Valkey that the fleet runs; holds the password, mode 600."""
+        return self.state / "services/redis/url"
+
+    @property
     def payloads(self) -> Path:
         """Folder of results that are too large for a row of the store; the broker alone writes there."""
         return self.state / "payloads"

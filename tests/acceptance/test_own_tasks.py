@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import signal
 import textwrap
 import time
 import urllib.request
@@ -76,6 +78,13 @@ agent = Agent("bulky")
 def make(letters: int) -> str:
     """Return many letters."""
     return "ab" * (letters // 2)
+
+
+@agent.skill
+def count(ctx: Context) -> list:
+    """Count in the cache."""
+    ctx.cache.set("n", ctx.cache.get("n", 0) + 1, ttl_s=600)
+    return [ctx.cache.get("n"), ctx.cache.get_or("made", lambda: ctx.task.id)]
 
 
 @agent.skill
@@ -189,3 +198,17 @@ def test_a_result_of_20_mb(fleet: LiveFleet, tmp_path: Path) -> None:
         assert answer.headers["ETag"] == f'"{reference["digest"]}"'
         assert answer.headers["Content-Length"] == str(letters + 2)
         assert f"sha256:{hashlib.sha256(answer.read()).hexdigest()}" == reference["digest"]
+
+
+def test_what_an_agent_keeps_in_its_cache(fleet: LiveFleet) -> None:
+    """The next task finds it, also after the broker was restarted; it is counted."""
+    with TaskClient(fleet.name) as client:
+        first = ask(client, "bulky", "count")
+        assert first["result"] == [1, first["id"]]
+        assert ask(client, "bulky", "count")["result"] == [2, first["id"]]
+        process = next(process for process in fleet.status()["processes"] if process["name"] == "broker")
+        os.kill(process["pid"], signal.SIGKILL)
+        again = {"agent": "bulky", "skill": "count", "input": {}, "idempotency_key": "again"}  # so it is asked again
+        assert client.wait(client.submit([again])[0]["id"], 60)["result"] == [3, first["id"]]
+        cache = client.stats()["cache"]
+    assert (cache["driver"], cache["state"], cache["set"], cache["failed"]) == ("file", "up", 1, 0)

@@ -32,6 +32,13 @@ def add(key: str, ctx: Context) -> int:
 
 
 @agent.skill
+def count(ctx: Context) -> int:
+    """Count in the cache."""
+    ctx.cache.set("n", ctx.cache.get("n", 0) + 1)
+    return ctx.cache.get("n", 0)
+
+
+@agent.skill
 def fill(letters: int) -> str:
     """Return so many letters."""
     return "x" * letters
@@ -95,6 +102,12 @@ def large(client: TaskClient) -> str:
     return str(task)
 
 
+def count(client: TaskClient) -> int:
+    """Have the agent count in its cache."""
+    task = client.submit([{"agent": "counter", "skill": "count", "input": {}}])[0]["id"]
+    return int(client.wait(task, 60)["result"])
+
+
 def queues(fleet: LiveFleet) -> list[str]:
     """Names of RabbitMQ's queues, as its management page has them."""
     user, _, address = (fleet.state / "services/rabbitmq/management-url").read_text().strip()[7:].rpartition("@")
@@ -138,11 +151,15 @@ def test_a_fleet_moves_to_real_servers_and_back(fleet: LiveFleet) -> None:
             added = client.submit([request(keys[-1], 1)])[0]["id"]
             assert client.wait(added, 60)["status"] == "succeeded"
             assert states(client) == sorted(keys)
+            counted = [count(client) for _ in range(2)]
+            cache = client.stats()["cache"]
             larges.append(large(client))
             assert {len(client.result(client.get(task))) for task in larges} == {LARGE}
             assert {client.get(each["id"])["status"] for each in accepted} == {"succeeded"}
         if profile == "standard":
             assert any("counter" in name for name in queues(fleet))
+            assert counted == [1, 2]
+            assert (cache["driver"], cache["state"], cache["failed"]) == ("valkey", "up", 0)
             for secret in ("postgres/dsn", "postgres/password", "redis/password", "rabbitmq/password"):
                 assert (fleet.state / "services" / secret).stat().st_mode & 0o077 == 0
     assert len([path for path in fleet.state.iterdir() if ".left_" in path.name]) == 1

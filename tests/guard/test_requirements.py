@@ -18,6 +18,7 @@ OPTIONAL = {
     "store/move.py": "postgres",
     "store/pipeline.py": "postgres",
     "bus/dispatch/rabbitmq.py": "rabbitmq",
+    "wire/valkey.py": "valkey",
 }
 
 

@@ -131,9 +131,11 @@ def test_a_whole_plan_file(tmp_path: Path) -> None:
 
 def test_sockets_of_the_platform(tmp_path: Path) -> None:
     """Every listening socket is in the plan under the name by which its process looks for it."""
-    path = write(tmp_path, "agents: {hello: {file: hello.py}}\n", hello=AGENT.format(name="hello"))
+    text = "agents: {hello: {file: hello.py}}\npolicies: {callers: {rate: 50/s, burst: 9}}\n"
+    path = write(tmp_path, text, hello=AGENT.format(name="hello"))
     compiled = compiler.compile_manifest(path, facts=HOST)
     assert compiled.file is not None
+    assert process(compiled.file, "gateway").argv[3:] == ["--caller-interval-us", "20000", "--caller-burst", "9"]
     paths = FleetPaths.of(FLEET)
     gateway = {listen.name: listen.port for listen in process(compiled.file, "gateway").listen}
     assert gateway == {"edge": 10005 + OFFSET, "agent:hello": 10508 + OFFSET, "worker:python-0": 10500 + OFFSET}

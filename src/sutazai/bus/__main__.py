@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sutazai.bus.broker import Broker
+from sutazai.bus.cache import DRIVERS as CACHES
+from sutazai.bus.cache import FileCache, ServerCache
 from sutazai.bus.clock import BrokerClock
 from sutazai.bus.directory import Directory
 from sutazai.bus.dispatch import DRIVERS, Inproc, RabbitMQ
@@ -31,8 +33,12 @@ from sutazai.paths import FleetPaths
 from sutazai.store.opening import DRIVERS as STORES
 from sutazai.store.opening import open_store
 from sutazai.wire.planfacts import agents_of, load_plan, planned_of
+from sutazai.wire.valkey import ValkeyLink
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from sutazai.bus.cache.protocol import CacheDriver
     from sutazai.bus.dispatch.protocol import Driver
 
 _log = logging.getLogger("sutazai.bus")
@@ -62,6 +68,7 @@ def _arguments() -> argparse.Namespace:
         help="file of mode 600 with RabbitMQ's URL (default: services/rabbitmq/url in the fleet's state folder)",
     )
     parser.add_argument("--store", choices=STORES, default="sqlite", help="database that the tasks are in")
+    parser.add_argument("--cache", choices=[driver.name for driver in CACHES], default=FileCache.name, help="of agents")
     parser.add_argument("--store-dsn-file", type=Path, help="file of mode 600 with libpq's connection string")
     arguments = parser.parse_args()
     if not arguments.fleet:
@@ -141,6 +148,7 @@ class Process:
         lease_count = len(self._broker.leases.by_task)
         _log.info("the store holds %d open tasks, %d of them leased", store.counts.open, lease_count)
         hello = [{"op": op, "process": os.environ.get("SUTAZAI_PROCESS", "broker")} for op in ("hello", "ready")]
+        cache = self._serve_cache(loop)
         line, signals = loop.create_task(link.run(hello)), loop.create_task(driver.run())
         self._tick()
         gc.collect()
@@ -148,13 +156,42 @@ class Process:
         await self._stop.wait()
         line.cancel()
         signals.cancel()
+        cache.cancel()
         if self._timer is not None:
             self._timer.cancel()
         spilling.close()
         await writer.close()
         await self._server.close()
-        await asyncio.gather(signals, return_exceptions=True)
+        await asyncio.gather(signals, cache, return_exceptions=True)
         store.close()
+
+    def _serve_cache(self, loop: asyncio.AbstractEventLoop) -> asyncio.Task[None]:
+        """Let agents use the cache; gives the task that looks after its driver until it is cancelled."""
+        desk, running = self._broker.cache, set[asyncio.Task[None]]()
+
+        def ended(task: asyncio.Task[None]) -> None:
+            running.discard(task)
+            self._server.flush()
+
+        def run(work: Coroutine[Any, Any, None]) -> None:
+            task = loop.create_task(work)
+            running.add(task)
+            task.add_done_callback(ended)
+
+        link = ValkeyLink(self._paths.valkey_url)
+        now_ms = self._broker.clock.now_ms
+        driver: CacheDriver = FileCache(self._paths.cache, now_ms)
+        if self._arguments.cache == ServerCache.name:
+            driver = ServerCache(link, self._arguments.fleet)
+        desk.driver, desk.run = driver, run
+
+        async def keep() -> None:
+            try:
+                await (link.watch() if isinstance(driver, ServerCache) else asyncio.Event().wait())
+            finally:
+                await driver.close()
+
+        return loop.create_task(keep())
 
     def _tick(self) -> None:
         broker = self._broker

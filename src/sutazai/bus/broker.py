@@ -10,6 +10,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from sutazai.bus import messages
+from sutazai.bus.caching import CacheDesk
 from sutazai.bus.clients import ClientDesk
 from sutazai.bus.demand import Demand
 from sutazai.bus.dispatch.match import Dispatcher
@@ -83,7 +84,7 @@ class Broker:
         self.guards = Guards(directory, clock, rng)
         self.leases = LeaseBook(self.journal, options, rng, self.end_instance, self.guards)
         self.valve = Valve(self.journal, directory, self._eased)
-        self.spill = SpillDesk(self)
+        self.spill, self.cache = SpillDesk(self), CacheDesk(self)
         self.instances = InstanceDesk(self)
         self.guards.serve(self.leases.started_ms, self.instances.claiming)
         self.clients = ClientDesk(self)
@@ -151,10 +152,10 @@ class Broker:
             session.peer.close()
 
     def _route(self, session: Session, kind: str, message: dict[str, Any], blobs: Sequence[bytes]) -> None:
-        if kind == "upload" and len(blobs) == 1:
+        if kind in {"upload", "cache"} and len(blobs) == 1:
             message = {**message, "raw": blobs[0]}
         elif blobs:
-            raise InvalidInputError(f"a message {kind!r} has no raw parts; one upload has one")
+            raise InvalidInputError(f"a message {kind!r} has no raw parts, or one")
         if kind == "hello" and not session.role:
             self._hello(session, message)
         elif session.role == "client" and kind in messages.CLIENT_MESSAGES:
@@ -467,6 +468,7 @@ class Broker:
             open_tasks=self.store.counts.open,
             open_bytes=self.store.counts.bytes,
             dispatch=self.dispatcher.driver.facts(),
+            cache=self.cache.facts(),
             supervised=self.leases.supervised,
             draining=self.dispatcher.stopped,
             limited={agent: max(0, until_ms - now_ms) for agent, until_ms in self.dispatcher.limited().items()},

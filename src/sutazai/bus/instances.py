@@ -73,6 +73,7 @@ class InstanceDesk:
             "recall": RecallDesk(broker).recall,
             "upload": broker.spill.upload,
             "download": broker.spill.download,
+            "cache": broker.cache.cache,
             "hibernate": self._hibernate,
         }
 

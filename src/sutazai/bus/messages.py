@@ -12,6 +12,9 @@ from msgspec import Meta, Struct
 
 from sutazai.errors import InvalidInputError
 from sutazai.limits import (
+    CACHE_TTL_MS_DEFAULT,
+    CACHE_TTL_MS_MAX,
+    CACHE_VALUE_BYTES_MAX,
     DELAY_MS_MAX,
     ERROR_DETAIL_BYTES_MAX,
     KEPT_PER_TURN_MAX,
@@ -241,6 +244,18 @@ class Download(Struct, frozen=True):
     id: RequestId = None
 
 
+class Cache(Struct, frozen=True):
+    """Ask the cache, keep something there, or forget it; ``raw`` is the value of a ``set``, behind the message."""
+
+    task: Key
+    fence: Count
+    do: Literal["get", "set", "delete"]
+    key: Key
+    ttl_ms: Annotated[int, Meta(ge=1, le=CACHE_TTL_MS_MAX)] = CACHE_TTL_MS_DEFAULT
+    raw: Annotated[Raw, Meta(max_length=CACHE_VALUE_BYTES_MAX)] | None = None
+    id: RequestId = None
+
+
 class ResultRef(Struct, frozen=True):
     """A result that was uploaded."""
 
@@ -313,6 +328,7 @@ INSTANCE_MESSAGES: dict[str, type[Struct]] = {
     "recall": Recall,
     "upload": Upload,
     "download": Download,
+    "cache": Cache,
     "hibernate": Plain,
 }
 

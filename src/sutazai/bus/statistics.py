@@ -85,6 +85,7 @@ class Statistics:
         open_tasks: not terminal.
         open_bytes: of their inputs.
         dispatch: the driver that says where to look: its state, why, and counters.
+        cache: of agents: its driver, whether that answers, and counts of answers.
         supervised: whether ``sutazaid`` is connected.
         draining: nothing is leased any more.
         limited: agents whose rate holds their tasks, and for how long, milliseconds.
@@ -105,6 +106,7 @@ class Statistics:
     open_tasks: int
     open_bytes: int
     dispatch: dict[str, Any]
+    cache: dict[str, Any]
     supervised: bool
     draining: bool
     limited: dict[str, int]

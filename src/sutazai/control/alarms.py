@@ -26,7 +26,7 @@ QUEUE_FINE = 0.9
 #: Kinds that control alone raises and clears.
 OWN_KINDS = frozenset(
     {
-        "BrokerDown", "CircuitOpen", "CpuPressure", "DeadLetters", "DispatcherBlocked", "DispatcherDown",
+        "BrokerDown", "CacheDown", "CircuitOpen", "CpuPressure", "DeadLetters", "DispatcherBlocked", "DispatcherDown",
         "LlmUnavailable", "QueueFull", "RetryBudgetEmpty", "StorageFull", "StoreDown",
     }
 )  # fmt: skip
@@ -73,6 +73,7 @@ class Board:
             self._silent_ticks = 0
             self._own.clear("BrokerDown", "broker")
             self._work(snapshot.stats, snapshot.at_wall_ms)
+            self._cache(snapshot.stats.get("cache") or {}, snapshot.at_wall_ms, settled=settled)
             self._dispatch(snapshot.stats.get("dispatch") or {}, snapshot.at_wall_ms, settled=settled)
             return
         self._silent_ticks += 1
@@ -135,6 +136,14 @@ class Board:
                 self._own.raise_(name, "broker", f"tasks are looked for without RabbitMQ: {why}", at_wall_ms)
             else:
                 self._own.clear(name, "broker")
+
+    def _cache(self, cache: dict[str, Any], at_wall_ms: int, *, settled: bool) -> None:
+        """Skills work on as if nothing were kept."""
+        if cache.get("state") == "away" and int(cache.get("for_ms") or 0) >= DISPATCH_ALARM_MS and settled:
+            text = f"the cache ({cache.get('driver')}) does not answer, agents work without: {cache.get('why')}"
+            self._own.raise_("CacheDown", "broker", text, at_wall_ms)
+        elif cache.get("state") != "away":
+            self._own.clear("CacheDown", "broker")
 
     def _reconcile(self, tell: Tell) -> None:
         there = {(entry["name"], entry["subject"]): entry["text"] for entry in self._told}

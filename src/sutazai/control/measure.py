@@ -39,6 +39,7 @@ _QUEUE_STATES = ("queued", "leased", "waiting", "dead")
 _BREAKER_STATES = {"closed": 0, "half-open": 1, "open": 2}
 _QUANTILES = (("0.5", "p50"), ("0.99", "p99"), ("1", "max"))
 _STORE_PARTS = (("data", "bytes"), ("wal", "wal_bytes"))
+_CACHE_OUTCOMES = ("hit", "miss", "set", "deleted", "failed")
 _SIGNALS = ("published", "failed", "delivered", "used", "surplus", "direct", "swept", "undeliverable")
 
 
@@ -161,6 +162,7 @@ def _work(found: dict[Series, float], stats: dict[str, Any]) -> None:
     _guards(found, stats)
     _dispatch(found, stats.get("dispatch") or {})
     _store(found, stats.get("store") or {})
+    _cache(found, stats.get("cache") or {})
     for quantile, suffix in _QUANTILES:
         for stage, summary in (stats.get("latency") or {}).items():
             if summary.get("count") and f"{suffix}_ms" in summary:
@@ -186,6 +188,14 @@ def _store(found: dict[Series, float], store: dict[str, Any]) -> None:
     for quantile, suffix in _QUANTILES:
         if f"commit_ms_{suffix}" in store:
             found[series("store_commit_seconds", quantile)] = _number(store[f"commit_ms_{suffix}"]) / 1_000
+
+
+def _cache(found: dict[Series, float], cache: dict[str, Any]) -> None:
+    if "driver" in cache:
+        found[series("cache_up", str(cache["driver"]))] = float(cache.get("state") == "up")
+    for outcome in _CACHE_OUTCOMES:
+        if outcome in cache:
+            found[series("cache_requests_total", outcome)] = _number(cache[outcome])
 
 
 def _dispatch(found: dict[Series, float], dispatch: dict[str, Any]) -> None:

@@ -239,7 +239,11 @@ def _platform(row: planner.ProcessRow, sources: Sources) -> Process:
 def _options(name: str, sources: Sources) -> list[str]:
     """Say which servers our own processes work with."""
     if name == "broker" and sources.manifest.profile == "standard":
-        return ["--store", "postgres", "--dispatch", "rabbitmq"]
+        return ["--store", "postgres", "--dispatch", "rabbitmq", "--cache", "valkey"]
+    callers = sources.manifest.policies.callers
+    if name == "gateway" and callers.interval_us:
+        options = ["--caller-interval-us", str(callers.interval_us), "--caller-burst", str(callers.burst)]
+        return options + (["--shared-limits"] if sources.manifest.profile == "standard" else [])
     return []
 
 

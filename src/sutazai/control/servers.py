@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sutazai import spec
 
 #: What the broker speaks to a server with, and the group of requirements that has it.
-CLIENTS = {"postgres": ("psycopg", "postgres"), "rabbitmq": ("aio_pika", "rabbitmq")}
+CLIENTS = {"postgres": ("psycopg", "postgres"), "rabbitmq": ("aio_pika", "rabbitmq"), "redis": ("valkey", "valkey")}
 
 
 def missing(manifest: spec.Manifest, data: Path) -> list[ConfigError]:

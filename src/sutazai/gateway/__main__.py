@@ -15,17 +15,22 @@ from prometheus_client import disable_created_metrics
 
 from sutazai.errors import ConfigError, HostError
 from sutazai.gateway.app import Gateway, Places
+from sutazai.gateway.callers import CallerRate, Limiter, LocalLimiter, SharedLimiter
 from sutazai.gateway.directory import Door
 from sutazai.paths import FleetPaths
 from sutazai.wire.aio import AsyncConnection
 from sutazai.wire.notify import Notifier
 from sutazai.wire.serving import inherited, listen, serve
+from sutazai.wire.valkey import ValkeyLink
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Serve until told to end."""
     parser = argparse.ArgumentParser(prog="python -m sutazai.gateway", description="Answer HTTP for all agents.")
     parser.add_argument("--port", type=int, default=-1, help="also open this port as the edge; 0 takes any")
+    parser.add_argument("--caller-interval-us", type=int, default=0, help="of a caller's requests; 0 for no limit")
+    parser.add_argument("--caller-burst", type=int, default=1, help="requests of a caller at once, after a pause")
+    parser.add_argument("--shared-limits", action="store_true", help="count callers in the fleet's Valkey")
     options = parser.parse_args(arguments)
     disable_created_metrics()  # type: ignore[no-untyped-call] # each counter's time of birth doubles the pages and nobody reads it
     fleet = os.environ.get("SUTAZAI_FLEET", "")
@@ -45,7 +50,12 @@ def main(arguments: list[str] | None = None) -> int:
             if entry.family in {socket.AF_INET, socket.AF_INET6}  # what has no port is the edge
         }
         places = Places(paths.plan, paths.control_socket, paths.token, paths.payloads)
-        app = Gateway(places, lambda: AsyncConnection(paths.broker_socket, "gateway"), doors)
+        limiter: Limiter | None = None
+        if options.caller_interval_us:
+            rate = CallerRate(options.caller_interval_us, options.caller_burst)
+            shared = SharedLimiter(rate, ValkeyLink(paths.valkey_url), fleet)
+            limiter = shared if options.shared_limits else LocalLimiter(rate)
+        app = Gateway(places, lambda: AsyncConnection(paths.broker_socket, "gateway"), doors, limiter)
     except (ConfigError, HostError) as error:
         return _fail(str(error), 1)
     sys.stdout.write(f"gateway: {len(doors)} doors, edge on {_edge(doors)}\n")

@@ -14,6 +14,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.routing import Route, Router
 
 from sutazai.errors import SutazaiError
+from sutazai.gateway.callers import admit
 from sutazai.gateway.directory import Directory, Door
 from sutazai.gateway.forward import forward
 from sutazai.gateway.meters import Meters
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from starlette.responses import Response
 
+    from sutazai.gateway.callers import Limiter
     from sutazai.gateway.tasks import Broker
 
     Scope = MutableMapping[str, Any]
@@ -64,12 +66,16 @@ class Gateway:
         places: files and sockets.
         connect: makes a connection to the broker; it reconnects by itself.
         doors: what each local port is for; an unknown port is the edge.
+        limiter: counts callers; None: they may ask as often as they like.
 
     Raises:
         ConfigError: the plan cannot be read.
     """
 
-    def __init__(self, places: Places, connect: Callable[[], Broker], doors: Mapping[int, Door]) -> None:
+    def __init__(
+        self, places: Places, connect: Callable[[], Broker], doors: Mapping[int, Door], limiter: Limiter | None = None
+    ) -> None:
+        self._limiter = limiter
         broker = connect()
         self._broker, self._doors = broker, dict(doors)
         self._directory = Directory(places.plan)
@@ -118,6 +124,8 @@ class Gateway:
         if door.kind == "agent" and scope["path"] == "/" and self._is_server(door.subject):
             route = self._hand_on  # the first page is the server's
         try:
+            if self._limiter is not None:
+                await admit(self._limiter, Request(scope))
             await route(scope, receive, counted)
         except ClientDisconnect:
             status = status or 499

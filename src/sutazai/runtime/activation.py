@@ -24,7 +24,7 @@ from sutazai.errors import (
     UnavailableError,
     UploadMissingError,
 )
-from sutazai.limits import ACT_PATIENCE_MS, ACT_WAIT_MS
+from sutazai.limits import ACT_PATIENCE_MS, ACT_WAIT_MS, CACHE_WAIT_MS
 from sutazai.runtime.broker_link import BrokerLink, Identity
 from sutazai.runtime.context import Context, Surroundings
 from sutazai.runtime.execute import TurnCancelledError, describe_error, execute
@@ -232,6 +232,7 @@ class Instance:
             on_own=lambda fields: self._own(turn, fields),
             on_recall=lambda fields: self._ask(turn, {"t": "recall", **fields}),
             on_load=load,
+            on_cache=lambda fields, blobs: self._cache(turn, fields, blobs),
         )
         context = Context(turn, around)
         self._watcher.begin(turn, context)
@@ -316,6 +317,20 @@ class Instance:
                 else:
                     return reply
         raise UnavailableError("the fleet cannot be asked now")
+
+    def _cache(
+        self, turn: Turn, fields: dict[str, Any], blobs: tuple[bytes, ...]
+    ) -> tuple[dict[str, Any], list[bytes]] | None:
+        """Ask the cache once; without an answer the skill goes on as if there were nothing."""
+        with self._watcher.paused():
+            try:
+                return self._link.connection.exchange({**fields, **turn.held}, blobs, CACHE_WAIT_MS / 1_000)
+            except FencedError as error:
+                raise TurnCancelledError("lease") from error
+            except RefusedError as error:
+                raise NonRetryableError(str(error)) from error
+            except UnavailableError:
+                return None
 
     def _commit(self, turn: Turn, commit: Commit, state_version: int, *, pull: bool) -> None:
         try:

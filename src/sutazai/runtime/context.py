@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from sutazai.client import FleetClient
     from sutazai.runtime.answers import LlmClient
+    from sutazai.runtime.cache import Ask, Cache
     from sutazai.runtime.own_tasks import OwnTasks
     from sutazai.runtime.turn import TaskInfo, Turn
 
@@ -98,6 +99,7 @@ class Surroundings:
         on_act: asks the fleet for an action with these arguments; gives what was done.
         on_own: asks the broker for tasks of this agent.
         on_recall: asks the broker for kept values and results.
+        on_cache: asks the broker for its cache; gives None when it does not answer.
         on_load: reads the result of a task out of its file, given its reference.
     """
 
@@ -113,6 +115,7 @@ class Surroundings:
     on_own: Callable[[dict[str, Any]], list[dict[str, Any]]] | None = None
     on_recall: Callable[[dict[str, Any]], dict[str, Any]] | None = None
     on_load: Load | None = None
+    on_cache: Ask | None = None
 
 
 class Context:
@@ -220,6 +223,13 @@ class Context:
         from sutazai.runtime.own_tasks import OwnTasks
 
         return OwnTasks(self._around.on_own)
+
+    @property
+    def cache(self) -> Cache:
+        """What this agent keeps for a while and may lose: ``get``, ``set``, ``delete``, ``get_or``."""
+        from sutazai.runtime.cache import Cache
+
+        return Cache(self._around.on_cache)
 
     def progress(self, fraction: float, text: str = "") -> None:
         """Say how far the turn is; whoever watches the task sees it.

@@ -386,6 +386,7 @@ class Policies:
         attempts_max: own failures until a task is dead.
         deadline_ms: of a task that names none.
         keep_ms: idle time until an instance hibernates, by pool.
+        callers: how often one address may ask the gateway.
     """
 
     restart_base_ms: int
@@ -395,6 +396,7 @@ class Policies:
     attempts_max: int
     deadline_ms: int
     keep_ms: dict[str, int]
+    callers: Rate = RATE_DEFAULT
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from sutazai.limits import (
 from sutazai.spec.model import Llm, Policies, Share
 from sutazai.spec.places import Scalar
 from sutazai.spec.quantities import CORES
+from sutazai.spec.work import read_rate
 from sutazai.units import GIB, MIB
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def read_policies(root: Section) -> Policies:
     if section is None:
         return default
     restart, retry, keep = section.section("restart"), section.section("retry"), section.section("keep")
+    callers = section.section("callers")
     section.finish()
     policies = Policies(
         restart_base_ms=restart.duration_ms("first", default.restart_base_ms) if restart else default.restart_base_ms,
@@ -67,10 +69,11 @@ def read_policies(root: Section) -> Policies:
         attempts_max=retry.count("attempts", default.attempts_max, most=100) if retry else default.attempts_max,
         deadline_ms=retry.duration_ms("deadline", default.deadline_ms) if retry else default.deadline_ms,
         keep_ms={pool: keep.duration_ms(pool, ms) if keep else ms for pool, ms in default.keep_ms.items()},
+        callers=read_rate(callers, default.callers) if callers else default.callers,
     )
     if restart and policies.restart_base_ms > policies.restart_cap_ms:
         restart.add("first", "is longer than longest", "the wait grows from first to longest")
-    for inner in (restart, retry, keep):
+    for inner in (restart, retry, keep, callers):
         if inner:
             inner.finish()
     return policies

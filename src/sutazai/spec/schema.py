@@ -61,7 +61,7 @@ agents:
   http: {http: {service: a, skills: {ask: POST /ask}}}
   later: {status: planned}
 llm: {memory: 1GB}
-policies: {restart: {first: 1s}, retry: {attempts: 2}, keep: {critical: 1s}}
+policies: {restart: {first: 1s}, retry: {attempts: 2}, keep: {critical: 1s}, callers: {rate: 1/s}}
 """,
     "fleet: a\nruntime_pools: {python: {families: [base]}}\nagents: [health-monitor]\nllm: none\n",
 )

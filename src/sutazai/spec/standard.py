@@ -57,7 +57,7 @@ SERVERS = (
     ),
     Server(
         "redis", "valkey", (("--port", "main", 10001),), 128 * MIB, 32 * MIB, "redis", "services",
-        "Valkey: a cache for agents and services.",
+        "Valkey: the cache of agents, and callers' rates.",
     ),
     Server(
         "rabbitmq", "rabbitmq", (("--port", "amqp", 10007), ("--management-port", "management", 10008)), 640 * MIB,

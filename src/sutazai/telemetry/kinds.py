@@ -193,6 +193,14 @@ _TABLE = (
         ("CrashLoop/rabbitmq", "NotReady/rabbitmq", "OomKilled/rabbitmq", "Unhealthy/rabbitmq", "PortTaken/rabbitmq"),
     ),
     Kind(
+        "CacheDown",
+        "warning",
+        "the cache does not answer {subject}",
+        "Agents find nothing in it and make anew what they need; the gateway counts callers by itself.",
+        "read `sutazai logs redis`, or free the disk in the embedded profile; it is used again by itself",
+        ("CrashLoop/redis", "NotReady/redis", "OomKilled/redis", "Unhealthy/redis", "PortTaken/redis", "StorageFull"),
+    ),
+    Kind(
         "DispatcherBlocked",
         "warning",
         "RabbitMQ takes no signals of {subject}",

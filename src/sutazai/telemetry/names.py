@@ -87,6 +87,8 @@ _TABLE = (
     Metric("store_commit_seconds", "gauge", "seconds", ("quantile",), "Time of a group commit with its fsync."),
     Metric("dispatch_up", "gauge", "count", ("driver",), "1 while the driver of dispatch carries signals, else 0."),
     Metric("dispatch_signals_total", "counter", "count", ("kind",), "Signals, and looks without, by their fate."),
+    Metric("cache_up", "gauge", "count", ("driver",), "1 while the cache of agents answers, else 0."),
+    Metric("cache_requests_total", "counter", "count", ("outcome",), "Questions of agents to the cache, by answer."),
     # Conditions and control itself
     Metric("conditions_active", "gauge", "count", ("severity",), "Active conditions."),
     Metric("control_sample_seconds", "gauge", "seconds", (), "How long the last sample took."),

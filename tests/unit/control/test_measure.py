@@ -337,6 +337,27 @@ def test_a_dispatcher_that_is_away_or_blocked_is_told_until_it_is_back() -> None
     assert look("up") == []
 
 
+def test_a_cache_that_is_away_is_told_until_it_is_back() -> None:
+    """With its driver and its reason; not for a moment, not while the fleet starts; its answers are counted."""
+    board, told = Board(), Told()
+
+    def look(state: str, fleet: str = "ready", for_ms: int = 5_000) -> list[str]:
+        cache = {"driver": "valkey", "state": state, "for_ms": for_ms, "why": "refused", "hit": 3, "failed": 2}
+        snapshot = _snapshot(stats={"cache": cache}, state=fleet, conditions=told.conditions.to_json())
+        values = values_of(snapshot, [], AgentTotals())
+        assert values[series("cache_up", "valkey")] == (state == "up")
+        assert values[series("cache_requests_total", "hit")] == 3
+        assert values[series("cache_requests_total", "failed")] == 2
+        board.update(snapshot, told)
+        return [f"{item.key}: {item.text}" for item in told.conditions.active()]
+
+    assert look("away", "starting") == []
+    assert look("away", for_ms=900) == []
+    text = "CacheDown/broker: the cache (valkey) does not answer, agents work without: refused"
+    assert look("away") == [text]
+    assert look("up") == []
+
+
 def test_a_condition_of_somebody_else_is_never_cleared() -> None:
     """Only control's own kinds are taken back."""
     board, told = Board(), Told()

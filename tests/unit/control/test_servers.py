@@ -37,6 +37,7 @@ def test_all_that_is_missing_is_named_at_once(tmp_path: Path, monkeypatch: pytes
         ("postgres: it is not here", "run: apt-get install it"),
         ("rabbitmq: the Python client aio_pika is not installed", "run: scripts/bootstrap base rabbitmq"),
         ("rabbitmq: it is not here", "run: apt-get install it"),
+        ("redis: the Python client valkey is not installed", "run: scripts/bootstrap base valkey"),
         ("redis: it is not here", "run: apt-get install it"),
     ]
     assert {error.line for error in found} == {2}

@@ -297,6 +297,11 @@ def test_policies(load: Load, wrong: Wrong) -> None:
     )
     assert manifest.policies.restart_base_ms == 1_000
     assert manifest.policies.crash_loop_count == 3
+    assert manifest.policies.callers.interval_us == 0
+    limited = load("fleet: a\npolicies: {callers: {rate: 100/s, burst: 200}}\n").policies.callers
+    assert (limited.interval_us, limited.burst) == (10_000, 200)
+    [mistake] = wrong("fleet: a\npolicies: {callers: {burst: 2}}\n")
+    assert "there is no rate" in mistake.problem
     assert manifest.agents["health-monitor"].attempts_max == 7
     assert manifest.agents["health-monitor"].keep_ms == 600_000
     assert manifest.agents["forecaster"].keep_ms == 2_000
