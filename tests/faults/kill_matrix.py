@@ -221,11 +221,18 @@ def wait_until_up(fleet: LiveFleet, dead_pid: int) -> None:
             status = supervisor.status()
             pids = {entry["pid"] for entry in (*status["processes"], *status["instances"])}
             pids.add(_guard_pid(fleet))
-            if status["state"] == "up" and dead_pid not in pids and _answers(fleet):
+            if _is_whole(status) and dead_pid not in pids and _answers(fleet):
                 return
         time.sleep(0.02)
     states = {entry["name"]: entry["state"] for entry in status.get("processes", [])}
     raise TimeoutError(f"not up again: {status.get('state')} {states}\n{fleet.log_tails()}")
+
+
+def _is_whole(status: dict[str, Any]) -> bool:
+    """Whether all runs. That a process was killed often enough to be called a crash loop is what this program does."""
+    critical = {entry["name"] for entry in status["conditions"] if entry["severity"] == "critical"}
+    usable = all(entry["state"] in {"ready", "done", "asleep"} for entry in status["processes"])
+    return status["state"] == "up" or (status["state"] == "degraded" and usable and critical == {"CrashLoop"})
 
 
 def twins(fleet: LiveFleet) -> list[str]:

@@ -276,8 +276,10 @@ def test_a_full_disk_of_the_server_refuses_submissions_only(
     line._connection.enter_pipeline_mode()
     store.begin()
     store.apply(model.Submit((task("t2"),)), 1, 1)
+    failing = line.execute("full")
+    line.control("SAVEPOINT operation")  # is on its way behind it
     with pytest.raises(DiskFullError, match="could not extend"):
-        line.execute("full").fetchall()
+        failing.fetchall()
     store.rollback()
     store.give_room()
     store.begin()

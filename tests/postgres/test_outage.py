@@ -7,7 +7,6 @@ import random
 import time
 from typing import TYPE_CHECKING, Any
 
-import psycopg
 import pytest
 
 from sutazai.errors import UnavailableError
@@ -15,26 +14,16 @@ from sutazai.limits import STORE_AWAY_ANSWER_MS
 from sutazai.store.opening import read_dsn
 from sutazai.testing.broker_load import WAIT_S, Caller, judge, load
 from sutazai.testing.broker_process import BrokerProcess
+from sutazai.testing.postgres_server import in_database
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from sutazai.testing.broker_load import Query
     from sutazai.testing.postgres_server import PostgresServer
 
 ROUNDS = int(os.environ.get("SUTAZAI_POSTGRES_ROUNDS", "8"))
 ECHO = {"agent": "a0", "skill": "echo", "input": 1}
-
-
-def in_database(dsn: str) -> Query:
-    """Ask the broker's schema."""
-
-    def query(statement: str) -> list[tuple[Any, ...]]:
-        with psycopg.connect(dsn) as connection:
-            return connection.execute(statement.encode()).fetchall()
-
-    return query
 
 
 @pytest.fixture

@@ -235,7 +235,7 @@ class Pipeline:
             pending.tag = result.command_status or b""
             pending.rows = iter(())
         elif status == ExecStatus.PIPELINE_ABORTED:
-            raise self._gone("a statement before it failed")
+            raise InternalError(f"{pending.prepared.name.decode()} was not done: a statement before it failed")
         else:
             raise self._judge(result, pending.prepared)
 

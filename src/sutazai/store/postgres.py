@@ -50,7 +50,10 @@ _SETTINGS = (
     "SET idle_in_transaction_session_timeout = 0", "SET lock_timeout = '5s'", "SET jit = off",
     # Every statement is made for an index; statistics of a young table must not talk the planner out of it.
     "SET enable_seqscan = off", "SET plan_cache_mode = force_generic_plan",
+    # The server lets go of a session, and of its lock, when its client's machine is silent: idle, or with an answer on
+    # its way, for which TCP alone would wait 15 minutes. Less than LOCK_WAIT_S.
     "SET tcp_keepalives_idle = 5", "SET tcp_keepalives_interval = 2", "SET tcp_keepalives_count = 3",
+    "SET tcp_user_timeout = '11s'",
 )  # fmt: skip
 _CLOCK_PUT = sql("clock_put")
 _GROUP_NEWEST = sql("group_newest", _DIALECT)

@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from sutazai.errors import ProtocolError, RefusedError, UnavailableError
+from sutazai.errors import ProtocolError, RefusedError, StorageFullError, UnavailableError
 from sutazai.wire.transport import BlockingConnection
 
 if TYPE_CHECKING:
@@ -245,6 +245,9 @@ class EchoInstance:
         while True:
             try:
                 reply = self._connected({"task": task["id"], "fence": fence}).request(dict(commit), _ANSWER_S)
+            except StorageFullError:
+                time.sleep(_PAUSE_S)
+                continue
             except RefusedError as error:
                 self._say("refused", task["id"], fence, error.code)
                 self._connected(None).send({"t": "pull"})

@@ -26,6 +26,8 @@ from sutazai.store.opening import read_dsn
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from sutazai.testing.broker_load import Query
+
 _START_WAIT_S = 60.0
 _PAUSE_S = 0.02
 _MEMORY_BYTES = 128 * 1024 * 1024
@@ -49,12 +51,13 @@ class PostgresServer:
 
     Args:
         like: a server that is stopped, whose state it begins with: faster than making one.
+        state: its folder; the default is a temporary one.
     """
 
-    def __init__(self, like: PostgresServer | None = None) -> None:
+    def __init__(self, like: PostgresServer | None = None, state: Path | None = None) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="pg", dir="/tmp"))
         self.folder.chmod(0o711)
-        self.state = self.folder / "state"
+        self.state = state or self.folder / "state"
         if like is not None:
             subprocess.run(["cp", "-a", str(like.state), str(self.state)], check=True)
         self._process: subprocess.Popen[bytes] | None = None
@@ -67,6 +70,10 @@ class PostgresServer:
     def pid(self) -> int:
         """Its first process."""
         return 0 if self._process is None else self._process.pid
+
+    def has_ended(self) -> bool:
+        """Whether it ended by itself."""
+        return self._process is not None and self._process.poll() is not None
 
     def start(self, *, wait: bool = True) -> PostgresServer:
         """Start it, and wait until it takes connections.
@@ -179,6 +186,17 @@ class PostgresServer:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def in_database(dsn: str) -> Query:
+    """Give what runs a statement in a store's schema and gives its rows."""
+    import psycopg
+
+    def query(statement: str) -> list[tuple[Any, ...]]:
+        with psycopg.connect(dsn) as connection:
+            return connection.execute(statement.encode()).fetchall()
+
+    return query
 
 
 def _children(pid: int) -> list[int]:

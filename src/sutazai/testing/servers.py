@@ -11,6 +11,7 @@ import pytest
 
 from sutazai.errors import HostError
 from sutazai.services import rabbitmq
+from sutazai.testing.postgres_server import PostgresServer, missing
 from sutazai.testing.rabbitmq_process import RabbitMQProcess
 
 if TYPE_CHECKING:
@@ -38,3 +39,20 @@ def rabbitmq_server(rabbitmq_session: RabbitMQProcess) -> RabbitMQProcess:
         rabbitmq_session.kill()
         rabbitmq_session.start()
     return rabbitmq_session
+
+
+@pytest.fixture(scope="session")
+def postgres_made() -> Iterator[PostgresServer]:
+    """A PostgreSQL that was started once and stopped: others begin with its data, which is faster than making some."""
+    if why := missing():
+        pytest.skip(f"the store on PostgreSQL was NOT tested: {why}")
+    with PostgresServer() as server:
+        server.stop()
+        yield server
+
+
+@pytest.fixture
+def postgres_server(postgres_made: PostgresServer) -> Iterator[PostgresServer]:
+    """A PostgreSQL for one test, which may kill it."""
+    with PostgresServer(postgres_made) as running:
+        yield running
