@@ -232,34 +232,27 @@ def waiting(*, fleet: FleetOption = None, as_json: JsonOption = False) -> None:
             print_json(asked["show"])
 
 
-@run.command("approve")
-def approve(
-    task: WaitingArgument,
-    *,
-    comment: CommentOption = "",
-    data: DataOption = None,
-    by: ByOption = "",
-    fleet: FleetOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Say yes to a task that waits for a person; what waits for it goes on."""
-    with _client(fleet) as client:
-        _told(client.approve(task, by=by, comment=comment, data=_data(data)), "approved", as_json=as_json)
+def _answers(word: str, meaning: str) -> None:
+    """Make the verb by which a person says yes or no."""
+
+    def say(
+        task: WaitingArgument,
+        *,
+        comment: CommentOption = "",
+        data: DataOption = None,
+        by: ByOption = "",
+        fleet: FleetOption = None,
+        as_json: JsonOption = False,
+    ) -> None:
+        with _client(fleet) as client:
+            found = getattr(client, word)(task, by=by, comment=comment, data=_data(data))
+        _told(found, SAID[word], as_json=as_json)
+
+    run.command(word, help=meaning)(say)
 
 
-@run.command("deny")
-def deny(
-    task: WaitingArgument,
-    *,
-    comment: CommentOption = "",
-    data: DataOption = None,
-    by: ByOption = "",
-    fleet: FleetOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Say no to a task that waits for a person: it fails with the code denied."""
-    with _client(fleet) as client:
-        _told(client.deny(task, by=by, comment=comment, data=_data(data)), "denied", as_json=as_json)
+_answers("approve", "Say yes to a task that waits for a person; what waits for it goes on.")
+_answers("deny", "Say no to a task that waits for a person: it fails with the code denied.")
 
 
 @run.command("signal")
@@ -272,9 +265,10 @@ def signal(
     fleet: FleetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Send a signal to a task that waits for it."""
+    """Send a signal to a task that waits for it. Given by its name, it is kept when nobody waits for it yet."""
     with _client(fleet) as client:
-        _told(client.signal(task, name, by=by, data=_data(data)), "signalled", as_json=as_json)
+        found = client.signal(task, name, by=by, data=_data(data))
+    _told(found, SAID["signal"], as_json=as_json)
 
 
 def _data(text: str | None) -> Any:
@@ -289,6 +283,8 @@ def _data(text: str | None) -> Any:
 def _told(found: dict[str, Any], word: str, *, as_json: bool) -> None:
     if as_json:
         print_json(found)
+    elif kept := found.get("signal_kept"):
+        print(f"nothing below {found['id']} waits for the signal {kept} yet: it is kept for who does, 7 days at most")
     else:
         print(f"{found['id']} is {word}")
 

@@ -234,7 +234,10 @@ class TaskClient:
         return self._resolve(task, "deny", by, comment=comment, data=data)
 
     def signal(self, task: str, name: str = "", *, by: str = "", data: Any = None) -> dict[str, Any]:
-        """Send a signal to a task that waits for it; as ``approve``.
+        """Send a signal to a task that waits for it; as ``approve``. It may come before anybody waits for it.
+
+        By its name a signal is kept for 7 days for the next task below ``task`` that waits for it; the answer is then
+        ``task`` itself, with ``signal_kept``.
 
         Args:
             task: identifier of the waiting task, or of one above it.

@@ -164,7 +164,8 @@ class TaskRoutes:
         message = {"t": "resolve", "task": task["id"], "verdict": verdict, **said}
         if key := idempotency_key(request):
             message["key"] = key
-        return _json((await self._ask(message, ANSWER_S_MAX))["task"], 200)
+        found = (await self._ask(message, ANSWER_S_MAX))["task"]
+        return _json(found, 202 if "signal_kept" in found else 200)
 
     async def waiting(self, request: Request) -> Response:
         """``GET /waiting``: tasks that wait for a person or a signal, with what they ask."""

@@ -20,6 +20,7 @@ from sutazai.limits import (
     TASK_RESULT_BYTES_MAX,
     TURNS_PER_TASK_MAX,
 )
+from sutazai.outside import SIGNAL
 from sutazai.store import spill
 from sutazai.store.model import (
     DEAD,
@@ -36,6 +37,7 @@ from sutazai.store.model import (
     Progress,
     Wait,
 )
+from sutazai.store.people import hand_over
 from sutazai.store.queries import sql
 from sutazai.store.submit import insert, new_emits
 from sutazai.store.txn import CARRY, RESULT, Row, Txn
@@ -75,8 +77,7 @@ def commit(txn: Txn, operation: Commit) -> Committed:
     except QueueFullError as error:
         return _refuse(txn, row, operation, Failure(error.code, error.detail, retryable=True))
     version = _write_state(txn, row, operation)
-    for task in emits:
-        insert(txn, task, row)
+    _emit(txn, row, emits)
     for name, data in operation.keeps:
         txn.execute(_KEEP, (row.seq, name, data))
     if operation.outcome == "checkpoint":
@@ -95,6 +96,13 @@ def _succeed(txn: Txn, row: Row, operation: Commit) -> None:
     else:
         txn.put_payload(row.seq, RESULT, operation.result if operation.result is not None else "null")
     txn.finish(row, SUCCEEDED, revoke=False)
+
+
+def _emit(txn: Txn, row: Row, tasks: list[NewTask]) -> None:
+    for task in tasks:
+        insert(txn, task, row)
+        if task.agent == SIGNAL:
+            hand_over(txn, task.id, row)
 
 
 def progress(txn: Txn, operation: Progress) -> bool:

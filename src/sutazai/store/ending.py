@@ -36,8 +36,11 @@ _PURGE_STATES = sql("purge_states")
 _SPILLED = sql("spilled_size")
 _SPILLED_OLDEST = sql("spilled_oldest")
 _PURGES = tuple(
-    sql(name) for name in ("purge_payloads", "purge_turns", "purge_events", "purge_kept", "purge_spilled", "purge_task")
-)
+    sql(name)
+    for name in (
+        "purge_payloads", "purge_turns", "purge_events", "purge_kept", "purge_spilled", "purge_signals", "purge_task",
+    )
+)  # fmt: skip
 
 
 def lose(txn: Txn, operation: Lose) -> str | None:

@@ -220,7 +220,8 @@ class Resolve:
     """End a task that waits for a person or a signal. Reply: the task as ``Get`` gives it.
 
     Attributes:
-        task: identifier of the waiting task, or of one above it below which only one such task waits.
+        task: identifier of the waiting task, or of one above it below which only one such task waits. A signal by its
+            name is kept for that one when nobody below waits for it yet; the reply then has ``signal_kept``.
         verdict: what is said.
         by: who says it, for the history.
         comment: why, for the history.

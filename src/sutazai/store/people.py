@@ -1,7 +1,8 @@
 """Why it exists: a task may wait for a person or a signal, and what a task kept or its children gave is read on demand.
 
 A waiting task is queued for an agent that has no instances. ``resolve`` ends it in one transaction: result or refusal,
-who said it and why in the history, and the parent goes back to its queue.
+who said it and why in the history, and the parent goes back to its queue. A signal that comes before anybody waits for
+it is kept (``signals``).
 """
 
 from __future__ import annotations
@@ -9,10 +10,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from sutazai.errors import InvalidInputError, NotFoundError, RefusedError
+from sutazai.errors import InternalError, InvalidInputError, NotFoundError, RefusedError
 from sutazai.limits import KEPT_BYTES_MAX, RESULTS_BYTES_MAX, TASK_RESULT_BYTES_MAX
 from sutazai.outside import DENY, OUTSIDE, SEND, VERDICTS
-from sutazai.store import spill
+from sutazai.store import signals, spill
 from sutazai.store.model import (
     FAILED,
     QUEUED,
@@ -45,13 +46,20 @@ def resolve(txn: Txn, operation: Resolve) -> dict[str, Any]:
     Raises:
         NotFoundError: there is no such task.
         InvalidInputError: it is not waited for this word.
-        RefusedError: it is over.
+        RefusedError: it is over, or too many signals are kept for it.
     """
     row = txn.row(operation.task)
     if row is None:
         raise NotFoundError(f"there is no task {operation.task!r}")
+    top = row
     if row.agent not in OUTSIDE:
-        row = _below(txn, row, operation)
+        if (given := signals.repeated(txn, top, operation)) is not None:
+            return _got(txn, top, given, operation) if given else _kept(txn, top, operation)
+        below = _below(txn, top, operation)
+        if below is None:
+            signals.keep(txn, top, operation)
+            return _kept(txn, top, operation)
+        row = below
     if not row.is_open:
         return _again(txn, row, operation)
     if VERDICTS[operation.verdict] != row.agent or operation.skill not in {"", row.skill}:
@@ -60,12 +68,32 @@ def resolve(txn: Txn, operation: Resolve) -> dict[str, Any]:
         raise InvalidInputError(f"{row.id} does not wait yet: an older task of its session is open")
     if len(operation.data.encode()) > KEPT_BYTES_MAX:
         raise InvalidInputError(f"the data is above {KEPT_BYTES_MAX} bytes: put it into a file, send its path")
-    _end(txn, row, operation)
+    signals.note(txn, top, row, operation)
+    _end(txn, row, operation, txn.wall_ms)
     return full(txn, row.id)
 
 
-def _end(txn: Txn, row: Row, operation: Resolve) -> None:
-    said = {"by": operation.by, "comment": operation.comment, "at_wall_ms": txn.wall_ms}
+def hand_over(txn: Txn, name: str, parent: Row) -> None:
+    """A task of the agent ``signal`` was stored: end it when its signal came before."""
+    row = txn.row(name)
+    if row is None:
+        raise InternalError(f"the task {name} was stored and is not there")
+    if (found := signals.take(txn, parent, row)) is not None:
+        _end(txn, row, *found)
+
+
+def _kept(txn: Txn, top: Row, operation: Resolve) -> dict[str, Any]:
+    return {**full(txn, top.id), "signal_kept": operation.skill}
+
+
+def _got(txn: Txn, top: Row, given: int, operation: Resolve) -> dict[str, Any]:
+    """Answer with the task that got the word; when that one is forgotten, with the one that it was said to."""
+    found = txn.execute(_BY_SEQ, (given,)).fetchone()
+    return full(txn, top.id) if found is None else _again(txn, Row(found), operation)
+
+
+def _end(txn: Txn, row: Row, operation: Resolve, at_wall_ms: int) -> None:
+    said = {"by": operation.by, "comment": operation.comment, "at_wall_ms": at_wall_ms}
     effects = json.dumps({**said, "key": operation.key}, separators=(",", ":"))
     if operation.verdict == DENY:
         why = f": {operation.comment}" if operation.comment else ""
@@ -93,8 +121,8 @@ def _again(txn: Txn, row: Row, operation: Resolve) -> dict[str, Any]:
     raise RefusedError(f"{row.id} was {_SAID[verdict]} by {said['by']} before: that stands")
 
 
-def _below(txn: Txn, top: Row, operation: Resolve) -> Row:
-    """Find the only task below that waits for this word."""
+def _below(txn: Txn, top: Row, operation: Resolve) -> Row | None:
+    """Find the only task below that waits for this word; None for a signal by name that nobody waits for yet."""
     wanted = VERDICTS[operation.verdict]
     if not top.is_open:
         raise RefusedError(f"{top.id} is {STATUS_NAMES[top.status]}: nothing below it waits")
@@ -114,8 +142,10 @@ def _below(txn: Txn, top: Row, operation: Resolve) -> Row:
     if found:
         names = ", ".join(f"{row.id} ({row.skill})" for row in found[:_NAMED_MAX])
         raise InvalidInputError(f"{len(found)} tasks below {top.id} wait for this, say which one: {names}")
+    if operation.verdict == SEND and operation.skill:
+        return None
     also = "; ".join(f"{row.id} waits for {_wanted(row)}" for row in others[:_NAMED_MAX])
-    what = f"a signal {operation.skill}".rstrip() if operation.verdict == SEND else "a person"
+    what = "a signal (give its name, then it is kept)" if operation.verdict == SEND else "a person"
     raise InvalidInputError(f"nothing below {top.id} waits for {what} now" + (f"; {also}" if also else ""))
 
 

@@ -25,6 +25,17 @@ _SCHEDULED = "SELECT task FROM task_events WHERE seq = 1 AND data LIKE '%schedul
 _GIVEN = f"SELECT COUNT(*) FROM tasks WHERE parent IS NULL AND replay_of IS NULL AND seq NOT IN ({_SCHEDULED})"  # noqa: S608
 
 
+_PASSED_OVER = (
+    "SELECT c.id FROM signals AS s JOIN tasks AS c ON c.parent = s.task WHERE s.given = 0 AND c.agent = 'signal'"
+    " AND c.skill = s.name AND c.status < 3"
+)
+_SIGNALLED = (
+    "SELECT c.parent, r.effects FROM turns AS r JOIN tasks AS c ON c.seq = r.task WHERE r.outcome = 'signal'"
+    " AND c.parent IS NOT NULL"
+)
+_ORPHANS = "SELECT c.id, p.id FROM tasks AS c JOIN tasks AS p ON c.parent = p.seq WHERE c.status < 3 AND p.status > 5"
+#: Key of signals that are sent to who waits at the end, as often as it takes.
+LATE = "late"
 _JUMPS_MS = 20_000  # the wall clock may be set back, more than once, between a decision and its group
 
 
@@ -96,6 +107,21 @@ class Checks:
             self._world.fail(f"{task} was told {self._handled[task]} and then {answer}")
         if kind == "replay" and self._query("SELECT replay_of FROM tasks WHERE id = ?", answer) != [(task,)]:
             self._world.fail(f"{task} was told to run again as {answer}, which does not say so")
+
+    def signalled(self, task: str, key: str) -> None:
+        """A client was told that its signal was taken: it is kept or somebody got it, and it stands there once."""
+        kept = self._query(
+            "SELECT 1 FROM signals WHERE key = ? AND task = (SELECT seq FROM tasks WHERE id = ?)", key, task
+        )
+        direct = self._query("SELECT 1 FROM tasks WHERE id = ? AND agent = 'signal' AND status >= 3", task)
+        if len(kept) + len(direct) != 1:
+            self._world.fail(f"the signal {key} to {task} was taken and stands there {len(kept)} times")
+
+    def signals_awaited(self) -> list[str]:
+        """Tasks that wait for a signal now."""
+        return [
+            name for (name,) in self._query("SELECT id FROM tasks WHERE agent = 'signal' AND status = 0 ORDER BY seq")
+        ]
 
     def begun(self, turn: dict[str, Any]) -> None:
         """An instance got a turn: it holds the newest token, and what it waited for is over."""
@@ -215,10 +241,18 @@ class Checks:
         held = self._query("SELECT COALESCE(SUM(input_bytes), 0) FROM tasks WHERE status < 3")[0][0]
         if held != self._world.store.counts.bytes:
             self._world.fail(f"the open tasks hold {held} bytes, {self._world.store.counts.bytes} are counted")
-        for name, above in self._query(
-            "SELECT c.id, p.id FROM tasks AS c JOIN tasks AS p ON c.parent = p.seq WHERE c.status < 3 AND p.status > 5"
-        ):
+        for name, above in self._query(_ORPHANS):
             self._world.fail(f"{name} is open and its parent {above} was cancelled or has expired")
+        self._check_signals()
+
+    def _check_signals(self) -> None:
+        """Nobody waits for a signal that is kept for him, and none is given twice."""
+        if waits := self._query(_PASSED_OVER):
+            self._world.fail(f"these wait for signals that are kept for them: {waits}")
+        given = [(parent, json.loads(effects)["key"]) for parent, effects in self._query(_SIGNALLED)]
+        twice = {entry for entry in given if given.count(entry) > 1 and entry[1] != LATE}
+        if twice:
+            self._world.fail(f"these signals were given twice: {twice}")
 
     def _check_moves(self, name: str, status: int, fence: int) -> None:
         before, token = self._seen.get(name, (status, fence))
@@ -289,7 +323,7 @@ class Checks:
 
     def _check_turns(self) -> None:
         for name, status, results, waits in self._query(
-            "SELECT id, status, (SELECT COUNT(*) FROM turns WHERE task = seq AND outcome = 'result'),"
+            "SELECT id, status, (SELECT COUNT(*) FROM turns WHERE task = seq AND outcome IN ('result', 'signal')),"
             " (SELECT COUNT(*) FROM turns WHERE task = seq AND outcome = 'wait' AND step = '') FROM tasks"
         ):
             if results != (status == SUCCEEDED) or waits > 1:
@@ -308,7 +342,7 @@ class Checks:
             " (SELECT COUNT(*) FROM tasks AS c WHERE c.parent = t.seq) FROM tasks AS t"
         ):
             data = json.loads(text)
-            wanted = {"fan": data["width"], "emit": 1}.get(data["kind"], 0) if waits else 0
+            wanted = {"fan": data["width"], "emit": 1, "sign": min(waits, 2)}.get(data["kind"], 0) if waits else 0
             if children != wanted:
                 self._world.fail(f"{name} has {children} children and asked for {wanted}")
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sutazai.ids import child_task_id
+from sutazai.testing.simulation_checks import LATE
 
 if TYPE_CHECKING:
     import random
 
     from sutazai.testing.simulation import Wire, World
 
-_KINDS = ("ok", "ok", "flaky", "fatal", "poison", "fan", "fan", "slow", "emit", "saved", "late", "loop")
+_KINDS = ("ok", "ok", "flaky", "fatal", "poison", "fan", "fan", "slow", "emit", "saved", "late", "loop", "sign")
+_SIGNAL = "go"
 _ASKED_MAX = 10
 _SESSION_KINDS = ("ok", "flaky", "saved", "fan", "slow")
 
@@ -91,6 +93,8 @@ class Client(Person):
         self._on_duty = number == 0  # looks after dead letters until none is left
         self._letters: list[str] = []
         self._asked: dict[int, dict[str, Any]] = {}
+        self._signals: list[tuple[str, str]] = []  # to send, task and key; sent ones too, to be sent again
+        self._unsent: list[tuple[str, str]] = []
 
     def _spec(self, number: int, index: int) -> dict[str, Any]:
         session = self.rng.choice([None, None, "s1", "s2"])
@@ -108,7 +112,8 @@ class Client(Person):
 
     def is_done(self) -> bool:
         """All its tasks are accepted, and of the dead ones those that are no replays are handled."""
-        return len(self.accepted) == len(self._specs) and not self.world.checks.letters()
+        unsent = self._unsent or self.world.checks.signals_awaited()
+        return len(self.accepted) == len(self._specs) and not unsent and not self.world.checks.letters()
 
     def hello(self) -> None:
         """Say who it is."""
@@ -123,18 +128,38 @@ class Client(Person):
         if missing and (self.world.chance(0.5) or not self.world.unlucky):
             count = self.rng.randint(1, min(3, len(missing)))
             self._ask({"t": "submit", "tasks": missing[:count]})
+        elif self._unsent and (self.world.chance(0.3) or not self.world.unlucky):
+            self._signal(*self.rng.choice(self._unsent))
         elif not self.world.unlucky:
-            if self._on_duty and self.world.chance(0.2):
-                self._handle_letters()
+            self._tidy_up()
         elif self.accepted:
-            task = self.rng.choice([*self.accepted.values(), *self._fans])
-            kind = self.rng.choice(["get", "watch", "wait", "wait", "tree"])
-            if self.world.chance(0.2):
-                self._handle_letters()
-                return
+            self._be_curious()
+
+    def _tidy_up(self) -> None:
+        """Give those signals that nobody sends any more, and look after dead letters."""
+        if self._on_duty and (awaited := self.world.checks.signals_awaited()):
+            self._signal(self.rng.choice(awaited), LATE)
+        elif self._on_duty and self.world.chance(0.2):
+            self._handle_letters()
+
+    def _be_curious(self) -> None:
+        task = self.rng.choice([*self.accepted.values(), *self._fans])
+        kind = self.rng.choice(["get", "watch", "wait", "wait", "tree"])
+        if self.world.chance(0.2):
+            self._handle_letters()
+        elif self._signals and self.world.chance(0.2):
+            self._signal(*self.rng.choice(self._signals))
+        else:
             if self.world.chance(0.3 if task in self._fans else 0.03):
                 kind = "cancel"
             self._ask({"t": kind, "task": task, "timeout_ms": 1_000} if kind == "wait" else {"t": kind, "task": task})
+
+    def _signal(self, task: str, key: str) -> None:
+        """Send a signal that may have been sent before: when it comes and how often decides nothing."""
+        self._ask(
+            {"t": "resolve", "task": task, "verdict": "signal", "by": str(self.pid), "skill": _SIGNAL, "key": key,
+             "data": key}
+        )  # fmt: skip
 
     def _handle_letters(self) -> None:
         """Look for dead letters; replay one that was seen, at times again, at times discard it."""
@@ -157,12 +182,11 @@ class Client(Person):
             return
         if message["t"] != "event":
             del self._asked[message["re"]]
+        if asked["t"] == "resolve":
+            self._signalled(asked, message)
         if message["t"] == "accepted":
             for spec, task in zip(asked["tasks"], message["tasks"], strict=True):
-                self.accepted[spec["idempotency_key"]] = task["id"]
-                if spec["input"]["kind"] == "fan":
-                    self._fans.append(task["id"])
-                self.world.checks.accepted(task["id"], spec)
+                self._accept(spec, task["id"])
         elif message["t"] == "task":
             self.world.checks.told(message["task"]["id"], message["task"]["status"])
         elif message["t"] == "list":
@@ -172,6 +196,24 @@ class Client(Person):
             self.world.checks.handled(asked["t"], message["tasks"][0])
         elif message["t"] == "event":
             self.world.checks.watched(self.pid, message["re"], message["event"])
+
+    def _accept(self, spec: dict[str, Any], task: str) -> None:
+        if spec["input"]["kind"] == "fan":
+            self._fans.append(task)
+        if spec["input"]["kind"] == "sign" and spec["idempotency_key"] not in self.accepted:
+            self._unsent += [(task, "one"), (task, "two")]
+        self.accepted[spec["idempotency_key"]] = task
+        self.world.checks.accepted(task, spec)
+
+    def _signalled(self, asked: dict[str, Any], message: dict[str, Any]) -> None:
+        entry = (asked["task"], asked["key"])
+        if message["t"] == "task":
+            self.world.checks.signalled(*entry)
+            self._signals.append(entry)
+        elif message["code"] not in {"refused", "not-found"}:
+            return
+        if entry in self._unsent:
+            self._unsent.remove(entry)
 
 
 class Instance(Person):
@@ -335,9 +377,19 @@ class Instance(Person):
             children = [self._child(task, index) for index in range(task["input"]["width"])]
             wait = {"tasks": [child["id"] for child in children], "then": "collect", "carry": {"of": task["id"]}}
             return {"outcome": "wait", "wait": wait, "emits": children, **self._state(turn, "asked")}
+        if kind == "sign" and task["step"] != "signal 2":
+            return self._wait_for_signal(task)
         emits = [self._child(task, 0)] if kind == "emit" else []
         return {"outcome": "result", "result": {"of": task["id"], "got": [r["status"] for r in task["results"]]},
                 "emits": emits, **self._state(turn, "done")}  # fmt: skip
+
+    def _wait_for_signal(self, task: dict[str, Any]) -> dict[str, Any]:
+        """Twice, one after the other, for the same name."""
+        then = "signal 2" if task["step"] else "signal 1"
+        child = {"id": child_task_id(task["id"], then, 0), "agent": "signal", "skill": _SIGNAL,
+                 "input": {"kind": "ok", "width": 0},
+                 "deadline_ms": 300_000}  # fmt: skip
+        return {"outcome": "wait", "wait": {"tasks": [child["id"]], "then": then}, "emits": [child]}
 
     def _child(self, task: dict[str, Any], index: int) -> dict[str, Any]:
         depth = task["input"]["depth"]

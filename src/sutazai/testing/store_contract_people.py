@@ -83,7 +83,10 @@ class PeopleContract(StoreContract):
             self.task("s2", "signal", skill="sent"),
             self.task("ask", "human", skill="approve"),
         )
-        expect(self.say("t1")["id"], "ask", "who was meant")
+        expect(
+            [self.say("t1", key="k1")["id"] for _ in range(2)], ["ask", "ask"], "who was meant, also when told again"
+        )
+        expect_refused(RefusedError, lambda: self.say("t1", "deny", key="k1"), "approved by ada")
         expect_refused(InvalidInputError, lambda: self.say("t1"), "nothing below t1 waits for a person now", "s1")
         expect_refused(InvalidInputError, lambda: self.say("t1", "signal"), "s1 (paid), s2 (sent)")
         expect(self.say("t1", "signal", skill="sent")["id"], "s2", "the named signal")

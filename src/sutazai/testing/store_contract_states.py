@@ -11,13 +11,14 @@ from sutazai.store.ends import Outcomes
 from sutazai.store.protocol import ClockReading
 from sutazai.testing.store_contract import expect, expect_refused
 from sutazai.testing.store_contract_people import PeopleContract
+from sutazai.testing.store_contract_signals import SignalsContract
 from sutazai.testing.store_contract_spill import SpillContract
 from sutazai.testing.store_contract_times import TimesContract
 
 _DAY_MS = 24 * 3_600_000
 
 
-class FullStoreContract(PeopleContract, SpillContract, TimesContract):
+class FullStoreContract(PeopleContract, SignalsContract, SpillContract, TimesContract):
     """All tests for a driver."""
 
     # States

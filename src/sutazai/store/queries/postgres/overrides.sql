@@ -32,7 +32,7 @@ SELECT others.size + CASE
 END
 FROM (SELECT PG_TOTAL_RELATION_SIZE('payloads') AS size) AS payloads,
      (SELECT PG_TOTAL_RELATION_SIZE('tasks') + PG_TOTAL_RELATION_SIZE('turns') + PG_TOTAL_RELATION_SIZE('task_events')
-             + PG_TOTAL_RELATION_SIZE('states') + PG_TOTAL_RELATION_SIZE('kept') AS size) AS others;
+             + PG_TOTAL_RELATION_SIZE('states') + PG_TOTAL_RELATION_SIZE('kept') + PG_TOTAL_RELATION_SIZE('signals') AS size) AS others;
 
 -- name: clock_put
 -- Keep a reading, and which group of which writer it was; part of every transaction that writes.
