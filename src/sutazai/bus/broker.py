@@ -20,7 +20,7 @@ from sutazai.bus.group import Entry, GroupHooks, Journal
 from sutazai.bus.instances import InstanceDesk, Ticket
 from sutazai.bus.leases import LeaseBook
 from sutazai.bus.pressure import Pressure, Valve
-from sutazai.bus.resilience import FAILED, Guards
+from sutazai.bus.resilience import Guards, may_be_failure
 from sutazai.bus.schedules import Scheduler
 from sutazai.bus.sessions import Session
 from sutazai.bus.spill import SpillDesk
@@ -201,7 +201,7 @@ class Broker:
         """Add the claims that have become possible, and reads for those who wait for what has just ended."""
         events = _events_of(entries)
         ended = [event for event in events if is_end(event)]
-        judged = frozenset(event.agent for event in events if event.kind in FAILED)
+        judged = frozenset(event.agent for event in events if may_be_failure(event))
         claims = self.dispatcher.matches(self.store.counts, judged)
         return claims + self.watches.reads_for(ended) + self.each.reads_for(ended) if ended else claims
 
@@ -233,7 +233,9 @@ class Broker:
         self.look_for_demand()
 
     def _happened(self, event: Event) -> None:
-        self.guards.happened(event)
+        if self.guards.happened(event):
+            self.guards.fall_back(self.journal, event.agent)
+        self.meters.totals.fallbacks += event.kind == "fallback" or "fallback" in event.data
         if is_end(event):
             self.meters.ended(event.kind, event.agent)
         elif event.kind == "retry":

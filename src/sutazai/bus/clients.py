@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from sutazai.bus import messages
 from sutazai.bus.dead import DeadDesk
 from sutazai.bus.watch import error_message
 from sutazai.errors import InvalidInputError, NotFoundError, QueueFullError, RefusedError
 from sutazai.ids import new_id
-from sutazai.limits import OPERATIONS_PENDING_MAX, PRIORITY_DEFAULT, TASK_INPUT_BYTES_MAX, TREE_TASKS_MAX
+from sutazai.limits import (
+    OPERATIONS_PENDING_MAX,
+    PRIORITY_DEFAULT,
+    TASK_INPUT_BYTES_MAX,
+    TASK_RESULT_BYTES_MAX,
+    TREE_TASKS_MAX,
+)
+from sutazai.store.failure import Fallback
 from sutazai.store.model import Cancel, Get, List, NewTask, Outcome, ReadState, Resolve, Submit, Tree, Waiting
 from sutazai.store.times import Schedules
 
@@ -29,9 +38,7 @@ def new_task(broker: Broker, spec: messages.TaskSpec, *, priority: int = PRIORIT
         InvalidInputError: the input is too large, or a window has no key.
     """
     broker.directory.check(spec.agent, spec.skill)
-    data = messages.to_json(spec.input)
-    if len(data) > TASK_INPUT_BYTES_MAX // 4 and len(data.encode()) > TASK_INPUT_BYTES_MAX:
-        raise InvalidInputError(f"the input is above {TASK_INPUT_BYTES_MAX} bytes: put it into a file, send its path")
+    data = _bounded(messages.to_json(spec.input), "input", TASK_INPUT_BYTES_MAX)
     if spec.idempotency_window_ms and spec.idempotency_key is None:
         raise InvalidInputError("idempotency_window_ms is the time of an idempotency_key: give one, or leave it out")
     return NewTask(
@@ -49,6 +56,40 @@ def new_task(broker: Broker, spec: messages.TaskSpec, *, priority: int = PRIORIT
         named=spec.id is not None,
         queue=broker.directory.queue(spec.agent),
         label=spec.label,
+        fallback=None if spec.fallback is None else _fallback(broker, spec, spec.fallback),
+    )
+
+
+def _bounded(data: str, what: str, most: int) -> str:
+    if len(data) > most // 4 and len(data.encode()) > most:
+        raise InvalidInputError(f"the {what} is above {most} bytes: put it into a file, send its path")
+    return data
+
+
+def _fallback(broker: Broker, spec: messages.TaskSpec, given: messages.FallbackSpec) -> Fallback:
+    """Read what is done in the place of a task that ends badly.
+
+    Raises:
+        NotFoundError: no such agent or skill.
+        InvalidInputError: it is neither a value nor another agent, or both; or the task cannot change its agent.
+    """
+    if (given.value is msgspec.UNSET) == (not given.agent):
+        raise InvalidInputError("a fallback is a value, or another agent with its skill: give one of them")
+    if given.value is not msgspec.UNSET:
+        return Fallback(_bounded(messages.to_json(given.value), "value of a fallback", TASK_RESULT_BYTES_MAX))
+    broker.directory.check(given.agent, given.skill)
+    if spec.session is not None or spec.idempotency_key is not None:
+        raise InvalidInputError(
+            "a task with a session or an idempotency_key belongs to its agent, so no other one can do it: "
+            "leave them out, or give a value as its fallback"
+        )
+    data = None if given.input is msgspec.UNSET else messages.to_json(given.input)
+    return Fallback(
+        agent=given.agent,
+        skill=given.skill,
+        input=None if data is None else _bounded(data, "input of a fallback", TASK_INPUT_BYTES_MAX),
+        deadline_ms=given.deadline_ms or broker.directory.deadline_ms(given.agent),
+        attempts_max=broker.directory.attempts_max(given.agent),
     )
 
 
@@ -94,8 +135,8 @@ class ClientDesk:
     def _submit(self, session: Session, request: messages.Submit) -> None:
         broker = self._broker
         tasks = tuple(new_task(broker, spec) for spec in request.tasks)
-        for agent in {task.agent for task in tasks}:
-            broker.guards.admit(agent)
+        for agent, when_open in {(spec.agent, spec.when_open) for spec in request.tasks}:
+            broker.guards.admit(agent, when_open)
         started_ms = broker.clock.now_ms()
 
         def done(result: Outcome | RefusedError) -> None:

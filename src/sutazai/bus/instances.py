@@ -16,7 +16,8 @@ from sutazai.bus.spill import without_file
 from sutazai.bus.watch import error_message
 from sutazai.errors import FencedError, InvalidInputError, ProtocolError, RefusedError
 from sutazai.outside import OUTSIDE
-from sutazai.store.model import Commit, Failure, NewTask, Outcome, Progress, Turn, Wait
+from sutazai.store.failure import Failure
+from sutazai.store.model import Commit, NewTask, Outcome, Progress, Turn, Wait
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -370,7 +371,7 @@ class InstanceDesk:
         try:
             if failure is None and request.emits:
                 priority = lease.priority if lease is not None and lease.priority >= 0 else 5
-                emits = tuple(new_task(self._broker, spec, priority=priority) for spec in request.emits)
+                emits = tuple(self._emit(spec, request, lease, priority) for spec in request.emits)
         except RefusedError as error:
             outcome, failure = "failed", Failure("invalid-commit", error.detail, retryable=False)
         wait = None
@@ -393,6 +394,15 @@ class InstanceDesk:
         if request.result_ref is None:
             return messages.to_json(request.result)
         return self._broker.spill.hold(request, request.result_ref)
+
+    def _emit(
+        self, spec: messages.TaskSpec, request: messages.Commit, lease: HeldLease | None, priority: int
+    ) -> NewTask:
+        """Make a task that a turn hands on; whether it waits for an open circuit depends on who waits for it."""
+        task, left_ms = new_task(self._broker, spec, priority=priority), 0
+        if request.wait is not None and task.id in request.wait.tasks and lease is not None and lease.deadline_ms:
+            left_ms = max(1, lease.deadline_ms - self._broker.clock.now_ms())
+        return self._broker.guards.judge(task, spec.when_open, left_ms)
 
     def _hibernate(self, session: Session, instance: Instance, request: messages.Plain) -> None:
         broker = self._broker

@@ -66,6 +66,16 @@ class Hello(Struct, frozen=True):
     files: bool = False
 
 
+class FallbackSpec(Struct, frozen=True):
+    """What is done in the place of a task that ends badly: a value, or another agent."""
+
+    value: Any = msgspec.UNSET
+    agent: Text = ""
+    skill: Text = ""
+    input: Any = msgspec.UNSET
+    deadline_ms: Deadline | None = None
+
+
 class TaskSpec(Struct, frozen=True):
     """A task as a caller or a turn asks for it."""
 
@@ -81,6 +91,8 @@ class TaskSpec(Struct, frozen=True):
     idempotency_window_ms: Deadline | None = None
     attempts_max: Annotated[int, Meta(ge=1, le=1_000)] | None = None
     label: Key | None = None
+    fallback: FallbackSpec | None = None
+    when_open: Literal["queue", "refuse"] | None = None
 
 
 class Submit(Struct, frozen=True):

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 #: What an agent sees of a task.
 SHOWN = (
     "id", "agent", "skill", "status", "parent", "step", "attempt", "attempts_max", "turns_ended", "created_wall_ms",
-    "finished_wall_ms", "deadline_left_ms", "error", "progress", "why", "label", "starts", "commits", "lost",
+    "finished_wall_ms", "deadline_left_ms", "error", "progress", "why", "label", "fallback", "starts", "commits",
+    "lost",
 )  # fmt: skip
 #: Outcomes of turns that left something behind.
 COMMITTED = frozenset({"result", "wait", "approve", "deny", "signal"})

@@ -7,12 +7,15 @@ holds a task: what waits stands in the store. What an outage costs then says ``d
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sutazai.bus.breaker import Breaker, State
 from sutazai.bus.budget import Budget
 from sutazai.errors import CircuitOpenError
 from sutazai.limits import RETRY_BUDGET_BURST
+from sutazai.store.failure import Failure, FallBack
+from sutazai.store.model import Outcome
 from sutazai.units import format_duration_ms
 
 if TYPE_CHECKING:
@@ -21,15 +24,23 @@ if TYPE_CHECKING:
 
     from sutazai.bus.clock import BrokerClock
     from sutazai.bus.directory import Directory
-    from sutazai.store.model import Event
+    from sutazai.bus.group import Journal
+    from sutazai.errors import RefusedError
+    from sutazai.store.model import Event, NewTask
 
 #: Failures that are somebody else's: infrastructure, back-pressure, an agent that was called.
 NOT_ITS_FAULT = frozenset(
     {"interrupted", "queue-full", "storage-full", "circuit-open", "callee-failed", "resource-exhausted"}
 )
 DEADLINE = "deadline"
-#: Events that may be a failure of their agent.
+#: Ends of a turn that may be a failure of their agent.
 FAILED = frozenset({"retry", "dead", "expired"})
+
+
+def may_be_failure(event: Event) -> bool:
+    """Whether an event may be a failure of its agent, also when the task has fallen back on something else."""
+    return event.kind in FAILED or event.kind == "fallback" or "fallback" in event.data
+
 
 _log = logging.getLogger(__name__)
 
@@ -78,35 +89,52 @@ class Guards:
 
     # What happens
 
-    def happened(self, event: Event) -> None:
-        """Something that is on disk happened to a task."""
+    def happened(self, event: Event) -> bool:
+        """Something that is on disk happened to a task.
+
+        Returns:
+            Whether the circuit of its agent has opened by it.
+        """
         now_ms = self._clock.now_ms()
         found = self.breaker(event.agent)
-        kind = event.kind
-        if kind == "leased" and event.data["attempt"] == 1 and (tokens := self._budget(event.agent)) is not None:
+        kind, data = event.kind, event.data
+        if kind == "leased" and data["attempt"] == 1 and (tokens := self._budget(event.agent)) is not None:
             tokens.attempted(now_ms)
         if found is None:
-            return
+            return False
+        if kind == "fallback" or "fallback" in data:  # judged by the end that it would have had
+            data = data.get("fallback", data)
+            kind = data["status"]
         if kind == "leased":
             found.started(event.task, now_ms)
-        elif kind in {"succeeded", "waiting"} or (kind == "queued" and "step" in event.data):
-            before = found.state
-            found.succeeded(event.task, now_ms)
-            if before is not found.state:
-                _log.warning("the circuit of %s is closed again", event.agent)
-        elif kind in FAILED and self._is_its_fault(found, event, now_ms):
-            if found.failed(event.task, now_ms, self._rng.random()):
-                pause = format_duration_ms(found.next_ms() - now_ms)
-                _log.warning("the circuit of %s is open for %s: %s", event.agent, pause, found.why)
+        elif kind in {"succeeded", "waiting"} or (kind == "queued" and "step" in data):
+            self._succeeded(found, event)
+        elif kind in FAILED and self._is_its_fault(found, event.task, kind, data):
+            return self._failed(found, event)
         elif kind in FAILED or kind in {"failed", "cancelled"}:
             found.neutral(event.task)
+        return False
 
-    def _is_its_fault(self, found: Breaker, event: Event, now_ms: int) -> bool:
-        code = (event.data.get("error") or {}).get("code")
-        if event.kind != "expired" and code != DEADLINE:
+    def _succeeded(self, found: Breaker, event: Event) -> None:
+        before = found.state
+        found.succeeded(event.task, self._clock.now_ms())
+        if before is not found.state:
+            _log.warning("the circuit of %s is closed again", event.agent)
+
+    def _failed(self, found: Breaker, event: Event) -> bool:
+        now_ms = self._clock.now_ms()
+        if not found.failed(event.task, now_ms, self._rng.random()):
+            return False
+        pause = format_duration_ms(found.next_ms() - now_ms)
+        _log.warning("the circuit of %s is open for %s: %s", event.agent, pause, found.why)
+        return True
+
+    def _is_its_fault(self, found: Breaker, task: str, kind: str, data: dict[str, Any]) -> bool:
+        code = (data.get("error") or {}).get("code")
+        if kind != "expired" and code != DEADLINE:
             return code not in NOT_ITS_FAULT
-        started_ms = self._started_ms(event.task)  # 0: it expired in the queue
-        return started_ms > 0 and now_ms - started_ms >= found.policy.timeout_ms
+        started_ms = self._started_ms(task)  # 0: it expired in the queue
+        return started_ms > 0 and self._clock.now_ms() - started_ms >= found.policy.timeout_ms
 
     # What may be done
 
@@ -124,26 +152,57 @@ class Guards:
         found = self.breaker(agent)
         return 0 if found is None else max(0, found.next_ms() - now_ms)
 
-    def is_shut(self, agent: str) -> bool:
-        """Whether the breaker of an agent is open or half-open."""
-        now_ms = self._clock.now_ms()
-        found = self.breaker(agent)
-        return found is not None and found.room(now_ms) is not None
-
-    def admit(self, agent: str) -> None:
+    def admit(self, agent: str, when_open: str | None = None) -> None:
         """See that a caller from outside may hand tasks to an agent.
 
+        Args:
+            agent: whose.
+            when_open: what the caller wants while its circuit is open; None leaves it to the manifest.
+
         Raises:
-            CircuitOpenError: its breaker is open, and its manifest says that callers are refused then.
+            CircuitOpenError: its circuit is open, and caller or manifest say that callers are refused then.
         """
         found = self.breaker(agent)
-        if found is not None and found.policy.when_open == "refuse" and self.room(agent) == 0:
+        if found is not None and (when_open or found.policy.when_open) == "refuse" and self.room(agent) == 0:
             raise self.refusal(agent)
 
     def refusal(self, agent: str) -> CircuitOpenError:
         """Count a refusal, and say it."""
         self._refused[agent] = self._refused.get(agent, 0) + 1
         return CircuitOpenError(self.why(agent), -(-self.wait_ms(agent) // 1_000), agent)
+
+    def judge(self, call: NewTask, when_open: str | None, left_ms: int) -> NewTask:
+        """Decide of a call whether it waits for an agent whose circuit is open.
+
+        Args:
+            call: what a turn emits.
+            when_open: what the caller wants then.
+            left_ms: who waits for it has no more time than that; 0 when nobody waits.
+
+        Returns:
+            The call; refused when it has a fallback, when it is to be refused, or when it would be over before the next
+            probe may start.
+        """
+        if self.room(call.agent) != 0:
+            return call
+        time_ms = min(call.deadline_ms, left_ms) if left_ms else 0
+        if call.fallback is None and when_open != "refuse" and not 0 < time_ms <= self.wait_ms(call.agent):
+            return call
+        self.refusal(call.agent)
+        return replace(call, refused=self.failure(call.agent))
+
+    def failure(self, agent: str) -> Failure:
+        """What a task is told that does not wait for an agent whose circuit is open."""
+        return Failure(CircuitOpenError.code, self.why(agent))
+
+    def fall_back(self, journal: Journal, agent: str, after: int = 0) -> None:
+        """The circuit of an agent has opened: what waits for it and has a fallback takes it, some in each group."""
+
+        def done(result: Outcome | RefusedError) -> None:
+            if isinstance(result, Outcome) and result.reply and self.room(agent) == 0:
+                self.fall_back(journal, agent, result.reply)
+
+        journal.enqueue(FallBack(agent, self.failure(agent), after), done)
 
     def reserve(self, agent: str) -> int:
         """A turn failed and may be tried again: take a token for that.

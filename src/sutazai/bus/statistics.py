@@ -66,6 +66,7 @@ class Totals:
     fenced: int = 0
     lost: int = 0
     refused: int = 0
+    fallbacks: int = 0
     groups: int = 0
     operations: int = 0
 

@@ -129,6 +129,10 @@ def tree(task: TaskArgument, *, fleet: FleetOption = None, as_json: JsonOption =
         colour = COLOURS.get(entry["status"], "cyan")
         name = f"[bold]{escape(entry['label'])}[/] " if entry.get("label") else ""
         label = f"{name}{entry['agent']}.{entry['skill']} [{colour}]{entry['status']}[/] {entry['id']}"
+        if used := entry.get("fallback"):
+            label += (
+                f" [yellow]fallback: {_escaped(used['by'])} after {_escaped(used['instead_of'])} {used['status']}[/]"
+            )
         if entry["id"] == task:
             root.label = label
             nodes[task] = root

@@ -14,7 +14,7 @@ from __future__ import annotations
 from sutazai.errors import NonRetryableError, SkillError, UnavailableError
 from sutazai.runtime.answers import Answer
 from sutazai.runtime.context import Context
-from sutazai.runtime.flow import Call, Result, Wait
+from sutazai.runtime.flow import Call, Fallback, Result, Wait
 from sutazai.runtime.skill import Agent
 from sutazai.runtime.turn import TaskInfo
 
@@ -23,6 +23,7 @@ __all__ = [
     "Answer",
     "Call",
     "Context",
+    "Fallback",
     "NonRetryableError",
     "Result",
     "SkillError",

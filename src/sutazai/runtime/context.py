@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import msgspec
 from pydantic_core import to_jsonable_python
@@ -25,7 +25,7 @@ from sutazai.limits import (
     STATE_BYTES_MAX,
     TASK_INPUT_BYTES_MAX,
 )
-from sutazai.runtime.flow import Call, Load, Result
+from sutazai.runtime.flow import Call, Fallback, Load, Result
 from sutazai.runtime.log import Log
 from sutazai.runtime.turn import result_of
 
@@ -56,6 +56,10 @@ class CallOptions(TypedDict, total=False):
         label: its name in a history, for people.
         name: names the task within this one, whatever step emits it: its id is ``ctx.child_id(name)``.
         idempotency_window_s: the key is free again after so long; without it as long as the task is kept.
+        fallback: what takes its place when it fails, is dead or expires, or at once while the circuit of its agent is
+            open: a JSON value that is then its result, or a ``Fallback``, another agent.
+        when_open: ``refuse``: without a fallback it fails at once while that circuit is open (code ``circuit-open``),
+            in place of waiting for the agent until its deadline.
     """
 
     priority: int
@@ -68,6 +72,8 @@ class CallOptions(TypedDict, total=False):
     label: str
     name: str
     idempotency_window_s: float
+    fallback: Any
+    when_open: Literal["queue", "refuse"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +188,8 @@ class Context:
             attempts_max=options.get("attempts_max", 0),
             label=options.get("label", "")[:KEY_CHARACTERS_MAX],
             idempotency_window_ms=round(options.get("idempotency_window_s", 0) * 1_000),
+            fallback=_fallback(options["fallback"]) if "fallback" in options else None,
+            when_open=options.get("when_open", ""),
         )
 
     def emit(self, agent: str, skill: str, input: Any = None, **options: Unpack[CallOptions]) -> str:  # noqa: A002
@@ -391,6 +399,23 @@ class Context:
 
 def _encoded(state: dict[str, Any] | None) -> bytes:
     return b"" if state is None else msgspec.json.encode(state)
+
+
+def _fallback(given: Any) -> dict[str, Any]:
+    """Write what takes the place of a call that ends badly."""
+    if isinstance(given, Fallback):
+        other: dict[str, Any] = {"agent": given.agent, "skill": given.skill}
+        if given.input is not None:
+            other["input"] = _as_object(given.input)
+        return other | ({"deadline_ms": round(given.deadline_s * 1_000)} if given.deadline_s else {})
+    try:
+        value = to_jsonable_python(given)
+        size = len(msgspec.json.encode(value))
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise NonRetryableError(f"the fallback of a call is no JSON: {error}") from error
+    if size > TASK_INPUT_BYTES_MAX:
+        raise NonRetryableError(f"the fallback of a call has {size} bytes; the limit is {TASK_INPUT_BYTES_MAX}")
+    return {"value": value}
 
 
 def _as_object(value: Any) -> dict[str, Any]:

@@ -22,6 +22,23 @@ Load = Callable[[str, dict[str, Any]], Any]
 
 
 @dataclass(frozen=True, slots=True)
+class Fallback:
+    """Another agent that is asked when a call ends badly, or when the circuit of its agent is open.
+
+    Attributes:
+        agent: who is asked instead.
+        skill: what for.
+        input: of that skill; ``None`` for the call's own.
+        deadline_s: seconds from then on, at most what the caller has left; 0 for that agent's default.
+    """
+
+    agent: str
+    skill: str
+    input: dict[str, Any] | None = None
+    deadline_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Call:
     """A task that this turn will hand to an agent; made by ``Context.call``.
 
@@ -38,6 +55,8 @@ class Call:
         attempts_max: own failures until it is dead; 0 for the agent's default.
         label: its name in a history, for people; empty for none.
         idempotency_window_ms: for so long the key names this task; 0 for as long as it is kept.
+        fallback: ``{value}`` or ``{agent, skill, …}``; ``None`` for none.
+        when_open: ``refuse``: it fails at once while the circuit of its agent is open; empty: it waits.
     """
 
     id: str
@@ -52,6 +71,8 @@ class Call:
     attempts_max: int = 0
     label: str = ""
     idempotency_window_ms: int = 0
+    fallback: dict[str, Any] | None = None
+    when_open: str = ""
 
     def wire(self, default_priority: int) -> dict[str, Any]:
         """Write it as an entry of a commit's ``emits``."""
@@ -68,6 +89,8 @@ class Call:
             "attempts_max": self.attempts_max or None,
             "label": self.label or None,
             "idempotency_window_ms": self.idempotency_window_ms or None,
+            **({} if self.fallback is None else {"fallback": self.fallback}),
+            **({"when_open": self.when_open} if self.when_open else {}),
         }
 
 
@@ -83,6 +106,7 @@ class Result:
             first of several also ``queued``, ``leased``, ``waiting``.
         result: what the skill returned, as JSON; ``None`` when it failed.
         error: ``{code, message, retryable, detail}`` when it failed.
+        fallback: ``None``, or what happened before its fallback was taken: ``{status, error, instead_of, by}``.
     """
 
     task: str
@@ -91,6 +115,7 @@ class Result:
     status: str
     result: Any = None
     error: dict[str, Any] | None = None
+    fallback: dict[str, Any] | None = None
 
     @property
     def ok(self) -> bool:
@@ -126,7 +151,7 @@ class LargeResult(Result):
 
     def __init__(self, entry: dict[str, Any], load: Load) -> None:
         """Take the end of a task as the broker writes it, and what reads its file."""
-        for name in ("task", "agent", "skill", "status", "error"):
+        for name in ("task", "agent", "skill", "status", "error", "fallback"):
             object.__setattr__(self, name, entry.get(name))
         object.__setattr__(self, "_load", lambda: load(entry["task"], entry["result_ref"]))
 

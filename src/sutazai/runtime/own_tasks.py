@@ -35,6 +35,7 @@ class OwnTask:
         starts: turns that began; only in a ``tree``.
         commits: of them, those that left a result, or a wait for others.
         lost: of them, those that left nothing: their instance or the broker died, or they fell silent.
+        fallback: what happened before its fallback was taken: ``{status, error, instead_of, by}``; empty for none.
     """
 
     id: str
@@ -53,6 +54,7 @@ class OwnTask:
     starts: int = 0
     commits: int = 0
     lost: int = 0
+    fallback: dict[str, Any] = field(default_factory=dict)
 
     @property
     def is_over(self) -> bool:

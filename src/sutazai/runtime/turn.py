@@ -119,6 +119,7 @@ def result_of(entry: dict[str, Any], load: Load | None = None) -> Result:
         status=entry["status"],
         result=entry.get("result"),
         error=entry.get("error"),
+        fallback=entry.get("fallback"),
     )
 
 

@@ -80,7 +80,7 @@ def _results(txn: Txn, wait_for: str) -> list[dict[str, Any]]:
     found = []
     room = RESULTS_BYTES_MAX
     for name in json.loads(wait_for):
-        seq, _, agent, skill, status, error = by_id[name]
+        seq, _, agent, skill, status, error, fallback = by_id[name]
         result = txn.payload(seq, RESULT) if status == SUCCEEDED else None
         spilled = spill.of(txn, seq) if status == SUCCEEDED and result is None else None
         failure = json.loads(error) if error and status >= TERMINAL_FIRST and status != SUCCEEDED else None
@@ -95,6 +95,7 @@ def _results(txn: Txn, wait_for: str) -> list[dict[str, Any]]:
         room -= size
         found.append(
             {"task": name, "agent": agent, "skill": skill, "status": STATUS_NAMES[status], "result": result,
-             "result_ref": spilled and spilled.as_json(), "error": failure}
+             "result_ref": spilled and spilled.as_json(), "error": failure,
+             "fallback": json.loads(fallback) if fallback else None}
         )  # fmt: skip
     return found

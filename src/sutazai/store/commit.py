@@ -21,7 +21,8 @@ from sutazai.limits import (
     TURNS_PER_TASK_MAX,
 )
 from sutazai.outside import SIGNAL
-from sutazai.store import spill
+from sutazai.store import fallback, spill
+from sutazai.store.failure import Failure
 from sutazai.store.model import (
     DEAD,
     FAILED,
@@ -32,7 +33,6 @@ from sutazai.store.model import (
     WAITING,
     Commit,
     Committed,
-    Failure,
     NewTask,
     Progress,
     Wait,
@@ -139,14 +139,18 @@ def _fail(txn: Txn, row: Row, operation: Commit, failure: Failure) -> str:
         status = DEAD
     else:
         status = QUEUED
-    txn.end_turn(row, "failed", status, effects=operation.effects, error=text)
-    if status == QUEUED:
+    instead = None if status == QUEUED else fallback.chosen(txn, row, status)
+    after = status if instead is None else instead[0]
+    txn.end_turn(row, "failed", after, effects=operation.effects, error=text)
+    if instead is not None:
+        fallback.use(txn, row, status, error, instead, revoke=False)
+    elif status == QUEUED:
         pause_ms = operation.retry.pause_ms(row.attempt, operation.jitter)
         pause_ms = operation.retry.held_ms(pause_ms, operation.hold_ms, row.deadline_ms - txn.now_ms)
         txn.requeue(row, pause_ms=pause_ms, fence_add=0, error=error)
     else:
         txn.finish(row, status, revoke=False, error=error)
-    return STATUS_NAMES[status]
+    return STATUS_NAMES[after]
 
 
 def _check(txn: Txn, row: Row, operation: Commit) -> list[NewTask]:

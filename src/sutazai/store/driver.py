@@ -15,9 +15,10 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sutazai.errors import InvalidInputError, RefusedError, StorageFullError
-from sutazai.store import claim, commit, dead, ending, model, occur, people, read, spill, submit
+from sutazai.store import claim, commit, dead, ending, fallback, model, occur, people, read, spill, submit
 from sutazai.store.counts import Counts
 from sutazai.store.ends import Outcomes
+from sutazai.store.failure import FallBack
 from sutazai.store.letters import DeadLetters, Discard, Replay
 from sutazai.store.protocol import ClockReading, StoreStatistics
 from sutazai.store.queries import sql
@@ -41,6 +42,7 @@ _WRITES: dict[type, Callable[[Txn, Any], Any]] = {
     Discard: dead.discard,
     Occur: occur.occur,
     model.Expire: ending.expire,
+    FallBack: fallback.fall_back,
     model.Promote: ending.promote,
     model.Purge: ending.purge,
     model.PurgeStates: ending.purge_states,

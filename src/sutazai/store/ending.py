@@ -7,6 +7,7 @@ from typing import Any
 
 from sutazai.errors import NotFoundError
 from sutazai.limits import INFRA_LOSSES_MAX_DEFAULT, SPILLED_KEPT_LEAST, TASKS_KEPT_WHEN_LARGE, TURNS_PER_TASK_MAX
+from sutazai.store import fallback
 from sutazai.store.model import (
     CANCELLED,
     DEAD,
@@ -35,12 +36,17 @@ _USED = sql("bytes_used")
 _PURGE_STATES = sql("purge_states")
 _SPILLED = sql("spilled_size")
 _SPILLED_OLDEST = sql("spilled_oldest")
-_PURGES = tuple(
-    sql(name)
-    for name in (
-        "purge_payloads", "purge_turns", "purge_events", "purge_kept", "purge_spilled", "purge_signals", "purge_task",
-    )
-)  # fmt: skip
+_PURGED = (
+    "purge_payloads",
+    "purge_turns",
+    "purge_events",
+    "purge_kept",
+    "purge_fallback",
+    "purge_spilled",
+    "purge_signals",
+    "purge_task",
+)
+_PURGES = tuple(sql(name) for name in _PURGED)
 
 
 def lose(txn: Txn, operation: Lose) -> str | None:
@@ -53,9 +59,14 @@ def lose(txn: Txn, operation: Lose) -> str | None:
     text = json.dumps(error, separators=(",", ":"))
     used_up = row.attempt >= row.attempts_max if operation.own else row.losses + 1 >= INFRA_LOSSES_MAX_DEFAULT
     if used_up or row.turns + 1 >= TURNS_PER_TASK_MAX:
-        txn.end_turn(row, "lost", DEAD, error=text)
-        txn.finish(row, DEAD, revoke=False, error=error)
-        return STATUS_NAMES[DEAD]
+        instead = fallback.chosen(txn, row, DEAD)
+        after = DEAD if instead is None else instead[0]
+        txn.end_turn(row, "lost", after, error=text)
+        if instead is None:
+            txn.finish(row, DEAD, revoke=False, error=error)
+        else:
+            fallback.use(txn, row, DEAD, error, instead, revoke=False)
+        return STATUS_NAMES[after]
     txn.end_turn(row, "lost", QUEUED, error=text)
     pause_ms = 0
     if operation.own:
@@ -88,7 +99,7 @@ def expire(txn: Txn, operation: Expire) -> int:
         if not row.is_open:
             continue
         error = {"code": "expired", "message": "its deadline passed before a turn committed"}
-        txn.finish(row, EXPIRED, revoke=True, error=error)
+        fallback.end(txn, row, EXPIRED, error, revoke=True)
         txn.cancel_descendants(row, f"its ancestor {row.id} expired")
     following = txn.execute(_DEADLINE_NEXT).fetchone()[0]
     if following is not None:

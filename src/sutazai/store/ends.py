@@ -27,7 +27,7 @@ class Ended:
 
     Attributes:
         tasks: those that are terminal: ``{task, agent, skill, status, result, result_ref,
-            error}``, the result as JSON text; one that lies in a file is only named.
+            error, fallback}``, the result as JSON text; one that lies in a file is only named.
         left: identifiers that were not looked at, for want of room.
     """
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from sutazai.limits import SPILLED_BYTES_KEPT_MAX, STATES_PURGED_AT_ONCE, STORE_BYTES_KEPT_MAX
 from sutazai.store.ends import Outcomes
+from sutazai.store.failure import Failure, FallBack, Fallback
 from sutazai.store.letters import DeadLetters, Discard, Replay
 from sutazai.store.spill import Locate, Spilled, Unreferenced
 from sutazai.store.times import RETRY_DEFAULT, Bound, Claimable, Occur, Rate, Retry, Schedules
@@ -49,6 +50,8 @@ class NewTask:
         replay_of: identifier of the dead letter that it does again.
         schedule: of its agent that it was made by.
         queue: bound of its agent's queue, which what turns emit may pass.
+        fallback: what is done in the place of a bad end; None for nothing.
+        refused: it is not tried at all, because of this; its fallback is taken at once.
     """
 
     id: str
@@ -67,30 +70,8 @@ class NewTask:
     replay_of: str | None = None
     schedule: str | None = None
     queue: Bound | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Why a turn failed.
-
-    Attributes:
-        code: stable name.
-        message: for a person.
-        retryable: whether the same input may succeed later.
-        detail: JSON value, may be None.
-    """
-
-    code: str
-    message: str
-    retryable: bool = True
-    detail: Any = None
-
-    def as_json(self) -> dict[str, Any]:
-        """Write it as callers see it."""
-        found = {"code": self.code, "message": self.message, "retryable": self.retryable}
-        if self.detail is not None:
-            found["detail"] = self.detail
-        return found
+    fallback: Fallback | None = None
+    refused: Failure | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -361,7 +342,7 @@ class Ready:
     limit: int
 
 
-_Timed = Expire | Promote | Purge | PurgeStates
+_Timed = Expire | FallBack | Promote | Purge | PurgeStates
 Write = Submit | Claim | Commit | Lose | Progress | Cancel | Resolve | Replay | Discard | Occur | _Timed
 Read = (
     Get | Outcomes | Events | Tree | List | DeadLetters | Schedules | ReadState | Recall | Waiting | Ready | Claimable

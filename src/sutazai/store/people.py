@@ -186,7 +186,7 @@ def _result(txn: Txn, operation: Recall, name: str, answer: Recalled) -> None:
     found = txn.execute(_END, (name,)).fetchone()
     if found is None:
         return
-    seq, agent, skill, status, error, above = found
+    seq, agent, skill, status, error, above, fallback = found
     if operation.agent not in {above, agent}:
         raise RefusedError(f"the task {name!r} was not made by {operation.agent}: its result is others'")
     if txn.outcome.characters > RESULTS_BYTES_MAX - TASK_RESULT_BYTES_MAX:
@@ -197,7 +197,8 @@ def _result(txn: Txn, operation: Recall, name: str, answer: Recalled) -> None:
     failure = json.loads(error) if error and status >= TERMINAL_FIRST and status != SUCCEEDED else None
     answer.results.append(
         {"task": name, "agent": agent, "skill": skill, "status": STATUS_NAMES[status], "result": result,
-         "result_ref": spilled and spilled.as_json(), "error": failure}
+         "result_ref": spilled and spilled.as_json(), "error": failure,
+         "fallback": json.loads(fallback) if fallback else None}
     )  # fmt: skip
 
 

@@ -55,7 +55,7 @@ def _as_json(txn: Txn, values: tuple[Any, ...], *, payloads: bool = True) -> dic
     now_ms = txn.now_ms
     (seq, name, agent, skill, status, priority, session, held, due_ms, deadline_ms, created_wall_ms, finished_wall_ms,
      parent, depth, awaited, children_open, step, attempt, attempts_max, losses, fence, turns, ticket, pid,
-     leased_wall_ms, key, label, error, handled, handled_by, handled_wall_ms, replay_of, replayed_by, data,
+     leased_wall_ms, key, label, error, handled, handled_by, handled_wall_ms, replay_of, replayed_by, fallback, data,
      result) = values  # fmt: skip
     is_open = status < TERMINAL_FIRST
     found = {
@@ -67,7 +67,7 @@ def _as_json(txn: Txn, values: tuple[Any, ...], *, payloads: bool = True) -> dic
         "attempts_max": attempts_max, "losses": losses, "fence": fence, "turns_ended": turns, "ticket": ticket,
         "pid": pid, "leased_wall_ms": leased_wall_ms, "idempotency_key": key, "label": label, "handled": handled,
         "handled_by": handled_by, "handled_wall_ms": handled_wall_ms, "replay_of": replay_of,
-        "replayed_by": replayed_by,
+        "replayed_by": replayed_by, "fallback": json.loads(fallback) if fallback else None,
         "error": json.loads(error) if error and status != SUCCEEDED else None,
     }  # fmt: skip
     if payloads:
@@ -107,7 +107,7 @@ def outcomes(txn: Txn, operation: Outcomes) -> Ended:
         known = {name for _, name, *_ in rows}
         raise NotFoundError(f"there is no task {next(name for name in operation.tasks if name not in known)!r}")
     found: list[dict[str, Any]] = []
-    for number, (seq, name, agent, skill, status, error) in enumerate(rows):
+    for number, (seq, name, agent, skill, status, error, fallback) in enumerate(rows):
         if status < TERMINAL_FIRST:
             continue
         if txn.outcome.characters > operation.room:
@@ -117,7 +117,8 @@ def outcomes(txn: Txn, operation: Outcomes) -> Ended:
         found.append(
             {"task": name, "agent": agent, "skill": skill, "status": STATUS_NAMES[status],
              "result": Raw(result if result is not None else "null"), "result_ref": spilled and spilled.as_json(),
-             "error": json.loads(error) if error and status != SUCCEEDED else None}
+             "error": json.loads(error) if error and status != SUCCEEDED else None,
+             "fallback": json.loads(fallback) if fallback else None}
         )  # fmt: skip
     return Ended(found)
 

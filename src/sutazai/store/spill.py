@@ -106,7 +106,7 @@ def locate(txn: Txn, operation: Locate) -> Spilled:
     found = txn.execute(_END, (operation.task,)).fetchone()
     if found is None:
         raise NotFoundError(f"there is no task {operation.task!r}")
-    seq, agent, _, _, _, above = found
+    seq, agent, _, _, _, above, _ = found
     if operation.agent not in {above, agent}:
         raise RefusedError(f"the task {operation.task!r} was not made by {operation.agent}: its result is others'")
     spilled = of(txn, seq)

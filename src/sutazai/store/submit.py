@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sutazai.errors import InvalidInputError, QueueFullError
 from sutazai.limits import PRIORITY_AGING_MS, QUEUE_BYTES_MAX, QUEUE_TASKS_MAX
+from sutazai.store import fallback
 from sutazai.store.model import QUEUED, STATUS_NAMES, Accepted, NewTask, Submit
 from sutazai.store.queries import sql
 from sutazai.store.times import Bound
@@ -131,6 +132,10 @@ def insert(txn: Txn, task: NewTask, parent: Row | None) -> None:
     txn.event((seq, task.id, task.agent), 1, "queued", _origin(task))
     txn.note_due(due_ms)
     txn.note_deadline(deadline_ms)
+    if task.fallback is not None:
+        fallback.put(txn, seq, task.fallback)
+    if task.refused is not None:
+        fallback.refuse(txn, seq, task.refused)
 
 
 def _origin(task: NewTask) -> dict[str, Any]:

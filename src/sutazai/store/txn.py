@@ -150,7 +150,10 @@ class Txn:
             },
         )  # fmt: skip
 
-    def finish(self, row: Row, status: int, *, revoke: bool, error: dict[str, Any] | None = None) -> None:
+    def finish(
+        self, row: Row, status: int, *, revoke: bool, error: dict[str, Any] | None = None,
+        told: dict[str, Any] | None = None,
+    ) -> None:  # fmt: skip
         """Bring a task into a terminal state, release its session, count its parent down.
 
         Args:
@@ -158,6 +161,7 @@ class Txn:
             status: terminal.
             revoke: somebody else than its turn ends it: the token grows, so that the turn is fenced.
             error: JSON object for callers.
+            told: what else the event says.
         """
         text = None if error is None else to_json(error)
         leased = row.status == LEASED
@@ -176,9 +180,8 @@ class Txn:
         if revoke and leased:
             self.end_turn(row, STATUS_NAMES[status], status, error=text)
             self.outcome.revoked.append((row.id, row.fence))
-        self.event(
-            (row.seq, row.id, row.agent), row.events + 1, STATUS_NAMES[status], {"error": error} if error else {}
-        )
+        data = {"error": error} if error else told or {}
+        self.event((row.seq, row.id, row.agent), row.events + 1, STATUS_NAMES[status], data)
         if row.session is not None:
             self.execute(_STATE_USED, (self.now_ms, row.agent, row.session))
             if not row.held:

@@ -26,6 +26,7 @@ from sutazai.limits import (
     TASK_RESULT_BYTES_MAX,
 )
 from sutazai.store import model
+from sutazai.store.failure import Failure
 from sutazai.store.protocol import ClockReading
 
 if TYPE_CHECKING:
@@ -255,7 +256,7 @@ class StoreContract:
         """Results, waits and failures are answered alike the second time, whatever has happened since."""
         self.submit("t1")
         turn = self.claimed()
-        failure = model.Failure("x", "again")
+        failure = Failure("x", "again")
         expect(self.commit(turn, "failed", failure=failure).status, "queued", "the first answer")
         expect(self.commit(turn, "failed", failure=failure), model.Committed("queued", True, 0), "the second")  # noqa: FBT003
         self.now_ms += RETRY_BASE_MS + 1
@@ -273,11 +274,11 @@ class StoreContract:
         for attempt in (1, 2):
             turn = self.claimed()
             expect(turn.attempt, attempt, "the attempt")
-            self.commit(turn, "failed", failure=model.Failure("boom", f"try {attempt}"), jitter=1.0)
+            self.commit(turn, "failed", failure=Failure("boom", f"try {attempt}"), jitter=1.0)
             expect(self.get("t1")["due_in_ms"], RETRY_BASE_MS << (attempt - 1), "the pause")
             self.now_ms += RETRY_BASE_MS << attempt
             self.do(model.Promote())
-        expect(self.commit(self.claimed(), "failed", failure=model.Failure("boom", "last")).status, "dead", "the end")
+        expect(self.commit(self.claimed(), "failed", failure=Failure("boom", "last")).status, "dead", "the end")
         expect(self.get("t1")["error"]["message"], "last", "its evidence")
         expect((self.store.counts.of("a").dead, self.store.counts.open), (1, 0), "the counts")
 
@@ -285,7 +286,7 @@ class StoreContract:
         """``retryable`` false ends the task at once; state and children of a failed turn are not kept."""
         self.submit("t1", session="s")
         turn = self.claimed()
-        failure = model.Failure("no", "never", retryable=False)
+        failure = Failure("no", "never", retryable=False)
         expect(self.commit(turn, "failed", failure=failure, state="{}").status, "failed", "the end")
         expect(self.do(model.ReadState("a", "s")), None, "the state of a failed turn")
 
@@ -319,7 +320,7 @@ class StoreContract:
         self.finish("b")
         expect((self.status("p"), self.claim()), ("waiting", None), "after one child")
         child = self.claimed("b")
-        self.commit(child, "failed", failure=model.Failure("no", "never", retryable=False))
+        self.commit(child, "failed", failure=Failure("no", "never", retryable=False))
         after = self.claimed()
         expect((after.step, after.carry, after.attempt), ("go on", '{"kept":1}', 1), "the next turn")
         results = [(r["task"], r["status"], (r["error"] or {}).get("code")) for r in after.results]

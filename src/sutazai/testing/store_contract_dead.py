@@ -11,6 +11,7 @@ from sutazai.errors import InvalidInputError, NotFoundError, QueueFullError, Ref
 from sutazai.ids import replay_task_id
 from sutazai.limits import QUEUE_TASKS_MAX
 from sutazai.store import model
+from sutazai.store.failure import Failure
 from sutazai.store.letters import DeadLetters, Discard, Replay
 from sutazai.testing.store_contract import StoreContract, expect, expect_refused
 
@@ -23,7 +24,7 @@ class DeadLetterContract(StoreContract):
         self.submit(name, agent, attempts_max=1, **fields)
         turn = self.claimed(agent)
         expect(turn.task, name, "the task that is to die")
-        expect(self.commit(turn, "failed", failure=model.Failure("boom", "it broke")).status, "dead", "its end")
+        expect(self.commit(turn, "failed", failure=Failure("boom", "it broke")).status, "dead", "its end")
         return name
 
     def replay(self, name: str) -> model.Accepted:

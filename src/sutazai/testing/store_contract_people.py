@@ -10,6 +10,7 @@ from typing import Any
 from sutazai.errors import InvalidInputError, NotFoundError, RefusedError
 from sutazai.limits import KEPT_BYTES_MAX
 from sutazai.store import model
+from sutazai.store.failure import Failure
 from sutazai.testing.store_contract import StoreContract, expect, expect_refused
 
 
@@ -156,7 +157,7 @@ class PeopleContract(StoreContract):
         """By the agent whose task emitted them; also of open ones, and of those that failed."""
         self.asks(*(self.task(f"c{number}", "b") for number in range(3)))
         self.commit(self.claimed("b"), result='{"n":1}')
-        self.commit(self.claimed("b"), "failed", failure=model.Failure("x", "y", retryable=False))
+        self.commit(self.claimed("b"), "failed", failure=Failure("x", "y", retryable=False))
         found = self.recall("t1", results=("c0", "c1", "c2", "none")).results
         ends = [(entry["task"], entry["status"], entry["result"]) for entry in found]
         expect(ends, [("c0", "succeeded", '{"n":1}'), ("c1", "failed", None), ("c2", "queued", None)], "the results")

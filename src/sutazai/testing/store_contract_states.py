@@ -8,8 +8,10 @@ from __future__ import annotations
 from sutazai.errors import InvalidInputError, NotFoundError
 from sutazai.store import model
 from sutazai.store.ends import Outcomes
+from sutazai.store.failure import Failure
 from sutazai.store.protocol import ClockReading
 from sutazai.testing.store_contract import expect, expect_refused
+from sutazai.testing.store_contract_fallbacks import FallbackContract
 from sutazai.testing.store_contract_people import PeopleContract
 from sutazai.testing.store_contract_signals import SignalsContract
 from sutazai.testing.store_contract_spill import SpillContract
@@ -18,7 +20,7 @@ from sutazai.testing.store_contract_times import TimesContract
 _DAY_MS = 24 * 3_600_000
 
 
-class FullStoreContract(PeopleContract, SignalsContract, SpillContract, TimesContract):
+class FullStoreContract(FallbackContract, PeopleContract, SignalsContract, SpillContract, TimesContract):
     """All tests for a driver."""
 
     # States
@@ -42,7 +44,7 @@ class FullStoreContract(PeopleContract, SignalsContract, SpillContract, TimesCon
         self.now_ms += _DAY_MS - 1
         expect((self.purge(), self.kept()), (0, True), "a moment before")
         self.submit("use", session="s")
-        self.commit(self.claimed(), "failed", failure=model.Failure("x", "y", retryable=False))
+        self.commit(self.claimed(), "failed", failure=Failure("x", "y", retryable=False))
         self.now_ms += _DAY_MS - 1
         expect((self.purge(), self.kept()), (0, True), "a moment before, after a task")
         self.now_ms += 1
@@ -80,7 +82,7 @@ class FullStoreContract(PeopleContract, SignalsContract, SpillContract, TimesCon
         for name in ("t1", "t2", "t3"):
             self.submit(name)
         self.commit(self.claimed(), result='{"n": 1}')
-        self.commit(self.claimed(), "failed", failure=model.Failure("x", "y", retryable=False))
+        self.commit(self.claimed(), "failed", failure=Failure("x", "y", retryable=False))
         found = self.do(Outcomes(("t3", "t2", "t1"))).tasks
         ends = {
             task["task"]: (task["status"], bytes(task["result"]), (task["error"] or {}).get("code")) for task in found

@@ -8,6 +8,7 @@ from __future__ import annotations
 from sutazai.errors import QueueFullError
 from sutazai.limits import QUEUE_BYTES_MAX, QUEUE_TASKS_MAX, SCHEDULE_BACK_MS
 from sutazai.store import model
+from sutazai.store.failure import Failure
 from sutazai.store.times import Bound, Claimable, Occur, Rate, Retry, Schedules, Seen
 from sutazai.testing.store_contract import expect, expect_refused
 from sutazai.testing.store_contract_dead import DeadLetterContract
@@ -95,7 +96,7 @@ class TimesContract(DeadLetterContract):
         """A failed commit and a loss of its own wait by the agent's retry; a loss of the infrastructure does not."""
         retry = Retry(base_ms=1_000, factor=3.0, max_ms=2_000)
         self.submit("t1", attempts_max=9)
-        failure = model.Failure("x", "y")
+        failure = Failure("x", "y")
         self.commit(self.claimed(), "failed", failure=failure, retry=retry, jitter=0.5)
         expect(self.get("t1")["due_in_ms"], 500, "the first pause")
         self.now_ms += 500

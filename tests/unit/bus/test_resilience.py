@@ -248,3 +248,168 @@ def test_retries_beyond_the_budget_wait_longer_and_say_why() -> None:
         while any(message["t"] == "turn" for message in peer.heard):
             end(broker, session, turn(peer))
     assert {broker.status(task) for task in tasks} == {"succeeded"}
+
+
+# Calls
+
+
+def callers(**breaker: Any) -> Rig:
+    """A broker with a caller ``c``, an agent ``a`` that can break, and one that steps in."""
+    return Rig(agents={"a": facts(breaker=breaker), "b": facts("b"), "c": facts("c")})
+
+
+def break_a(broker: Rig) -> tuple[Peer, Any]:
+    """Open the circuit of ``a``; gives its instance."""
+    for _ in range(3):
+        broker.submit()
+    peer, session = worker(broker)
+    fail_all(broker, peer, session)
+    assert state(broker) == "open"
+    return peer, session
+
+
+def call(broker: Rig, *calls: dict[str, Any], waits: bool = True, deadline_ms: int = 600_000) -> tuple[Peer, Any]:
+    """Let a turn of ``c`` call ``a``, and wait for all of that; gives its instance."""
+    broker.submit("c", deadline_ms=deadline_ms)
+    peer, session = broker.instance("c", "kc")
+    broker.say(session, {"t": "pull"})
+    got = turn(peer)
+    emits = [{"id": f"call{number}", "agent": "a", "skill": "do", **fields} for number, fields in enumerate(calls)]
+    wait = {"tasks": [emit["id"] for emit in emits], "then": "go_on"}
+    outcome = {"outcome": "wait", "wait": wait} if waits else {"outcome": "result"}
+    commit = {"t": "commit", "id": 1, "task": got["task"]["id"], "fence": got["fence"], "pull": True}
+    broker.say(session, {**commit, **outcome, "emits": emits})
+    return peer, session
+
+
+def results(peer: Peer) -> list[dict[str, Any]]:
+    """What the caller's next turn got."""
+    found: list[dict[str, Any]] = turn(peer)["task"]["results"]
+    return found
+
+
+def test_a_call_with_a_fallback_has_it_at_once_while_the_circuit_is_open() -> None:
+    """The caller goes on in the same moment; the result says why it is a fallback."""
+    broker = callers()
+    break_a(broker)
+    peer, _ = call(broker, {"fallback": {"value": [1]}})
+    (result,) = results(peer)
+    assert (result["status"], result["result"]) == ("succeeded", [1])
+    assert result["fallback"]["error"]["code"] == "circuit-open"
+    assert "the circuit of a is open (3 tasks failed" in result["fallback"]["error"]["message"]
+    assert broker.broker.statistics().totals["fallbacks"] == 1
+    assert broker.broker.statistics().breakers["a"]["refused"] == 1
+
+
+def test_a_call_waits_for_an_open_circuit_unless_it_is_to_be_refused() -> None:
+    """Nothing is lost by waiting; who cannot wait says so and gets an error that names the circuit."""
+    broker = callers(pause_ms=2_000)
+    helper, session = break_a(broker)
+    peer, _ = call(broker, {}, {"when_open": "refuse"})
+    assert [broker.status(name) for name in ("call0", "call1")] == ["queued", "failed"]
+    error = get(broker, "call1")["error"]
+    assert (error["code"], error["retryable"]) == ("circuit-open", True)
+    assert error["message"].startswith("the circuit of a is open")
+    broker.pass_time(2_000)
+    while any(message["t"] == "turn" for message in helper.heard):
+        end(broker, session, turn(helper))
+    assert [result["status"] for result in results(peer)] == ["succeeded", "failed"]
+
+
+def test_a_call_that_would_be_over_before_the_next_probe_is_told_at_once() -> None:
+    """By its own deadline or by its caller's: it could only expire. What nobody waits for stays, whatever its time."""
+    for deadline_ms, fields in ((600_000, {"deadline_ms": 500}), (900, {})):
+        broker = callers(pause_ms=8_000)
+        break_a(broker)
+        peer, _ = call(broker, fields, deadline_ms=deadline_ms)
+        (result,) = results(peer)
+        assert (result["status"], result["error"]["code"]) == ("failed", "circuit-open")
+    broker = callers(pause_ms=8_000)
+    break_a(broker)
+    call(broker, {"deadline_ms": 500}, waits=False)
+    assert broker.status("call0") == "queued"
+
+
+def test_what_waits_when_the_circuit_opens_takes_its_fallback_then() -> None:
+    """A call that was queued before: a value, or the agent that steps in; what has none waits on."""
+    broker = callers()
+    peer, session = worker(broker)
+    tasks = [broker.submit() for _ in range(3)]
+    other = {"fallback": {"agent": "b", "skill": "do", "input": {"n": 1}}}
+    waiting, line = call(broker, {"fallback": {"value": 5}}, other, {})
+    fail_all(broker, peer, session)
+    assert [broker.status(f"call{number}") for number in range(3)] == ["succeeded", "queued", "queued"]
+    assert get(broker, "call1")["agent"] == "b"
+    stand_in, its = broker.instance("b", "kb")
+    broker.say(its, {"t": "pull"})
+    got = turn(stand_in)
+    assert (got["task"]["id"], got["task"]["input"]) == ("call1", {"n": 1})
+    end(broker, its, got)
+    assert [result["t"] for result in waiting.heard if result["t"] == "turn"] == [], "the third is waited for"
+    assert [broker.status(task) for task in tasks] == ["queued"] * 3
+    assert not line.closed
+
+
+def test_a_fallback_counts_as_the_failure_that_it_hides() -> None:
+    """The caller is served, and yet the agent is broken: its circuit opens."""
+    broker = callers()
+    call(broker, *({"attempts_max": 1, "fallback": {"value": 0}} for _ in range(3)))
+    peer, session = worker(broker)
+    fail_all(broker, peer, session)
+    assert {broker.status(f"call{number}") for number in range(3)} == {"succeeded"}
+    assert state(broker) == "open"
+    assert broker.broker.statistics().queues["a"]["dead"] == 0
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"fallback": {}}, "a value, or another agent"),
+        ({"fallback": {"value": 1, "agent": "b", "skill": "do"}}, "give one of them"),
+        ({"fallback": {"agent": "bb", "skill": "do"}}, "did you mean b?"),
+        ({"fallback": {"agent": "b", "skill": "dance"}}, "no skill 'dance'"),
+        ({"fallback": {"agent": "b", "skill": "do"}, "session": "s"}, "belongs to its agent"),
+        ({"fallback": {"agent": "b", "skill": "do"}, "idempotency_key": "k"}, "belongs to its agent"),
+        ({"fallback": {"value": "x" * 5_000_000}}, "value of a fallback is above"),
+        ({"when_open": "drop"}, "when_open"),
+    ],
+)
+def test_a_fallback_that_makes_no_sense_is_refused(fields: dict[str, Any], words: str) -> None:
+    """From outside at once; of a turn it fails the turn for good, with the same words."""
+    broker = callers()
+    caller, line = broker.client()
+    broker.say(line, {"t": "submit", "id": 1, "tasks": [{"agent": "a", "skill": "do", **fields}]})
+    answer = caller.heard.pop()
+    assert answer["t"] == "error"
+    assert words in answer["detail"]
+    call(broker, fields)
+    (task,) = broker.store._connection.execute("SELECT error FROM tasks WHERE agent = 'c'").fetchall()
+    assert words in task[0]
+
+
+def test_a_scatter_over_broken_and_well_agents_has_partial_results() -> None:
+    """Degraded, not dead: what is well answers, what is broken says so or gives its fallback, nobody waits for it."""
+    broker = callers(pause_ms=60_000, pause_ms_max=60_000)
+    break_a(broker)
+    peer, _ = call(
+        broker, {"when_open": "refuse"}, {"fallback": {"value": "stale"}}, {"agent": "b"}, {"agent": "b"},
+    )  # fmt: skip
+    stand_in, its = broker.instance("b", "kb")
+    broker.say(its, {"t": "pull"})
+    end(broker, its, turn(stand_in))
+    end(broker, its, turn(stand_in), "non-retryable", retryable=False)
+    found = results(peer)
+    assert [result["status"] for result in found] == ["failed", "succeeded", "succeeded", "failed"]
+    assert [result["fallback"] is not None for result in found] == [False, True, False, False]
+
+
+def test_what_is_waited_for_has_no_more_time_than_who_waits() -> None:
+    """A day was asked for; the caller has two seconds. What nobody waits for keeps its own time."""
+    broker = callers()
+    call(broker, {"deadline_ms": 86_400_000}, deadline_ms=2_000)
+    assert get(broker, "call0")["deadline_left_ms"] <= 2_000
+    broker.pass_time(2_100)
+    assert broker.status("call0") == "cancelled"
+    broker = callers()
+    call(broker, {"deadline_ms": 86_400_000}, waits=False, deadline_ms=2_000)
+    assert get(broker, "call0")["deadline_left_ms"] == 86_400_000

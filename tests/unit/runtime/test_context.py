@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from sutazai.errors import NonRetryableError, SkillError
 from sutazai.limits import EMITS_PER_TURN_MAX, STATE_BYTES_MAX, TASK_INPUT_BYTES_MAX
-from sutazai.runtime import Result
+from sutazai.runtime import Fallback, Result
 from sutazai.runtime.context import Context, Surroundings
 from sutazai.runtime.turn import TaskInfo, Turn
 
@@ -210,3 +210,21 @@ def test_what_does_not_fit_an_answer_is_asked_for_again() -> None:
     made = context(Surroundings(on_recall=answer))
     assert made.recall(["a", "b", "c"]) == {"a": 1, "b": 1, "c": 1}
     assert [fields["names"] for fields in asked] == [["a", "b", "c"], ["b", "c"], ["c"]]
+
+
+def test_a_call_says_what_takes_its_place() -> None:
+    """A value, ``None`` too; or another agent; without one nothing is written."""
+    ctx = context()
+    assert "fallback" not in ctx.call("b", "do").wire(5)
+    assert ctx.call("b", "do", fallback=None).wire(5)["fallback"] == {"value": None}
+    assert ctx.call("b", "do", fallback={"agent": "x"}).wire(5)["fallback"] == {"value": {"agent": "x"}}
+    other = Fallback("c", "cheap", {"n": 1}, deadline_s=2.5)
+    wanted = {"agent": "c", "skill": "cheap", "input": {"n": 1}, "deadline_ms": 2_500}
+    assert ctx.call("b", "do", fallback=other).wire(5)["fallback"] == wanted
+    assert ctx.call("b", "do", when_open="refuse").wire(5)["when_open"] == "refuse"
+    ctx.emit("b", "do", fallback=Fallback("c", "do"))
+    assert [call.fallback for call in ctx.emitted.values()] == [{"agent": "c", "skill": "do"}]
+    with pytest.raises(NonRetryableError, match="fallback of a call is no JSON"):
+        ctx.call("b", "do", fallback=object())
+    with pytest.raises(NonRetryableError, match="the limit is"):
+        ctx.call("b", "do", fallback="x" * (TASK_INPUT_BYTES_MAX + 1))

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from sutazai.store import model
+from sutazai.store.failure import Failure
 from sutazai.store.letters import DeadLetters, Replay
 from sutazai.store.protocol import ClockReading
 from sutazai.store.sqlite import SqliteStore
@@ -65,7 +66,7 @@ def costs(size: int) -> dict[str, int]:
     turn = do("claim", model.Claim("agent-7", "k", 1, Rate(1_000, 5)))
     do("commit", model.Commit(turn.task, turn.fence, "k", "result", result="{}"))
     turn = counted.cost(model.Claim("agent-7", "k", 1))[0]
-    do("fail", model.Commit(turn.task, turn.fence, "k", "failed", failure=model.Failure("x", "y")))
+    do("fail", model.Commit(turn.task, turn.fence, "k", "failed", failure=Failure("x", "y")))
     do("replay", Replay(turn.task, "test", 60_000))
     turn = counted.cost(model.Claim("agent-7", "k", 1))[0]
     do("lose", model.Lose(turn.task, turn.fence, own=False, reason="test"))

@@ -12,7 +12,7 @@ DELETE FROM kept WHERE task = ?;
 
 -- name: child_end
 -- What became of a task, and whose turn had made it.
-SELECT t.seq, t.agent, t.skill, t.status, t.error, p.agent
+SELECT t.seq, t.agent, t.skill, t.status, t.error, p.agent, (SELECT used FROM fallbacks WHERE task = t.seq) AS fallback
 FROM tasks AS t LEFT JOIN tasks AS p ON p.seq = t.parent WHERE t.id = ?;
 
 -- name: resolved_by

@@ -16,6 +16,7 @@ SELECT seq, id, agent, skill, status, priority, session, held, due_ms, deadline_
        (SELECT p.id FROM tasks AS p WHERE p.seq = tasks.parent) AS parent, depth, awaited, children_open, step, attempt,
        attempts_max, losses, fence, turns, ticket, pid, leased_wall_ms, idempotency_key, label, error,
        handled, handled_by, handled_wall_ms, replay_of, replayed_by,
+       (SELECT used FROM fallbacks WHERE task = tasks.seq) AS fallback,
        (SELECT data FROM payloads WHERE key = tasks.seq * 4) AS input,
        (SELECT data FROM payloads WHERE key = tasks.seq * 4 + 2) AS result
 FROM tasks WHERE id = ?;
@@ -26,6 +27,7 @@ SELECT seq, id, agent, skill, status, priority, session, held, due_ms, deadline_
        (SELECT p.id FROM tasks AS p WHERE p.seq = tasks.parent) AS parent, depth, awaited, children_open, step, attempt,
        attempts_max, losses, fence, turns, ticket, pid, leased_wall_ms, idempotency_key, label, error,
        handled, handled_by, handled_wall_ms, replay_of, replayed_by,
+       (SELECT used FROM fallbacks WHERE task = tasks.seq) AS fallback,
        (SELECT data FROM payloads WHERE key = tasks.seq * 4) AS input,
        (SELECT data FROM payloads WHERE key = tasks.seq * 4 + 2) AS result
 FROM tasks WHERE seq = ?;

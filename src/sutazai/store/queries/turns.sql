@@ -41,7 +41,8 @@ DELETE FROM payloads WHERE key = ?;
 
 -- name: results_of
 -- What became of awaited children, without their results, in any order.
-SELECT seq, id, agent, skill, status, error FROM tasks WHERE id IN (SELECT value FROM json_each(?));
+SELECT seq, id, agent, skill, status, error, (SELECT used FROM fallbacks WHERE task = tasks.seq) AS fallback
+FROM tasks WHERE id IN (SELECT value FROM json_each(?));
 
 -- name: turn_insert
 -- Write a turn that ended into the history.

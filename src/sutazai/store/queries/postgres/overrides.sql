@@ -1,7 +1,7 @@
 -- name: results_of
 -- What became of awaited children, without their results, in any order.
-SELECT seq, id, agent, skill, status, error FROM tasks
-WHERE id = ANY (ARRAY(SELECT json_array_elements_text(CAST(? AS JSON))));
+SELECT seq, id, agent, skill, status, error, (SELECT used FROM fallbacks WHERE task = tasks.seq) AS fallback
+FROM tasks WHERE id = ANY (ARRAY(SELECT json_array_elements_text(CAST(? AS JSON))));
 
 -- name: children_await
 -- Mark open children whose end the parent waits for; they need not live longer than it.
@@ -32,7 +32,8 @@ SELECT others.size + CASE
 END
 FROM (SELECT PG_TOTAL_RELATION_SIZE('payloads') AS size) AS payloads,
      (SELECT PG_TOTAL_RELATION_SIZE('tasks') + PG_TOTAL_RELATION_SIZE('turns') + PG_TOTAL_RELATION_SIZE('task_events')
-             + PG_TOTAL_RELATION_SIZE('states') + PG_TOTAL_RELATION_SIZE('kept') + PG_TOTAL_RELATION_SIZE('signals') AS size) AS others;
+             + PG_TOTAL_RELATION_SIZE('states') + PG_TOTAL_RELATION_SIZE('kept')
+             + PG_TOTAL_RELATION_SIZE('fallbacks') + PG_TOTAL_RELATION_SIZE('signals') AS size) AS others;
 
 -- name: clock_put
 -- Keep a reading, and which group of which writer it was; part of every transaction that writes.
