@@ -5,6 +5,9 @@ from __future__ import annotations
 import base64
 import http.client
 import json
+import os
+import signal
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -108,6 +111,24 @@ def count(client: TaskClient) -> int:
     return int(client.wait(task, 60)["result"])
 
 
+def cache_is_up(client: TaskClient) -> None:
+    """Wait until the broker has found its cache."""
+    until = time.monotonic() + 60
+    while client.stats()["cache"]["state"] != "up":
+        assert time.monotonic() < until
+        time.sleep(0.1)
+
+
+def survive_valkey(fleet: LiveFleet) -> None:
+    """Kill Valkey: the agent works on without, and finds what it keeps again when the server is back."""
+    server = next(process for process in fleet.status()["processes"] if process["name"] == "redis")
+    os.kill(server["pid"], signal.SIGKILL)
+    with TaskClient(fleet.name) as client:
+        assert count(client) in {0, 1, 2, 3}, "nothing is found, or what its log kept"
+        cache_is_up(client)
+        assert count(client) < count(client)
+
+
 def queues(fleet: LiveFleet) -> list[str]:
     """Names of RabbitMQ's queues, as its management page has them."""
     user, _, address = (fleet.state / "services/rabbitmq/management-url").read_text().strip()[7:].rpartition("@")
@@ -151,6 +172,7 @@ def test_a_fleet_moves_to_real_servers_and_back(fleet: LiveFleet) -> None:
             added = client.submit([request(keys[-1], 1)])[0]["id"]
             assert client.wait(added, 60)["status"] == "succeeded"
             assert states(client) == sorted(keys)
+            cache_is_up(client)
             counted = [count(client) for _ in range(2)]
             cache = client.stats()["cache"]
             larges.append(large(client))
@@ -160,6 +182,7 @@ def test_a_fleet_moves_to_real_servers_and_back(fleet: LiveFleet) -> None:
             assert any("counter" in name for name in queues(fleet))
             assert counted == [1, 2]
             assert (cache["driver"], cache["state"], cache["failed"]) == ("valkey", "up", 0)
+            survive_valkey(fleet)
             for secret in ("postgres/dsn", "postgres/password", "redis/password", "rabbitmq/password"):
                 assert (fleet.state / "services" / secret).stat().st_mode & 0o077 == 0
     assert len([path for path in fleet.state.iterdir() if ".left_" in path.name]) == 1

@@ -20,7 +20,6 @@ from sutazai.testing.broker_load import WAIT_S, judge, load
 from sutazai.testing.broker_process import BrokerProcess
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from sutazai.wire.transport import BlockingConnection
@@ -89,22 +88,6 @@ def test_an_instance_that_is_stopped_longer_than_its_lease_is_fenced() -> None:
         assert f"refused {task} 1 fenced" in log.read_text()
         assert [turn["outcome"] for turn in found["turns"]] == ["lost", "result"]
         assert other.poll() is None
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 12 MB."""
-    if os.geteuid() != 0:
-        pytest.skip("mounting a small disk needs root: the full disk was NOT tested")
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", str(folder)], check=False)
-    if mounted.returncode != 0:
-        pytest.skip("mounting a small disk is not allowed here: the full disk was NOT tested")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 def fill(client: BlockingConnection, names: list[str]) -> None:

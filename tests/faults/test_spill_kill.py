@@ -95,3 +95,35 @@ def test_a_broker_that_dies_at_a_step(broker: BrokerProcess, step: str, tmp_path
         assert file.read() == DATA
     assert [entry["outcome"] for entry in turns] == ["result"]
     until("a file is left over", lambda: [path.name for path in folder.iterdir()] == [found["result_ref"]["file"]])
+
+
+def test_a_result_waits_for_room_on_a_full_disk(small_disk: Path, tmp_path: Path) -> None:
+    """Nothing of it is left on the disk, other tasks are taken meanwhile; with room it is committed by itself."""
+    broker = BrokerProcess("--ballast-bytes", str(1 << 20), folder=small_disk)
+    try:
+        broker.start()
+        with broker.client() as client:
+            spec = {"agent": "a", "skill": "do", "deadline_ms": 600_000}
+            client.request({"t": "submit", "tasks": [spec]}, WAIT_S)
+            worker = instance(broker, tmp_path)
+            worker._link.connect(None)
+            worker._link.send({"t": "pull"})
+            turn = read_turn(worker._link.receive(WAIT_S) or {})
+            hog = small_disk / "hog"
+            hog.write_bytes(bytes(5 << 20))
+            told: list[dict[str, Any]] = []
+            sending = Thread(
+                target=lambda: told.append(worker._send_commit(turn, Commit(OUTCOME_RESULT, large=DATA), 0, pull=False))
+            )
+            sending.start()
+            until("the upload is not refused", lambda: "has no room for this result" in broker.log.read_text())
+            assert list((small_disk / broker.fleet / "payloads").iterdir()) == []
+            other = {"agent": "b", "skill": "do"}
+            assert client.request({"t": "submit", "tasks": [other]}, WAIT_S)["t"] == "accepted"
+            assert told == []
+            hog.unlink()
+            sending.join(WAIT_S)
+            worker._link.drop()
+            assert told[0]["status"] == "succeeded"
+    finally:
+        broker.close()

@@ -125,15 +125,20 @@ def purge(txn: Txn, operation: Purge) -> int:
     if txn.execute(_USED).fetchone()[0] > operation.bytes_max:
         kept = min(kept, TASKS_KEPT_WHEN_LARGE)
     rows = txn.execute(_PURGEABLE, {"kept": kept, "limit": operation.limit}).fetchall()
-    for row in rows or _with_too_large_results(txn, operation):
-        seq, agent, status, handled, file = row
+    _forget(txn, rows)
+    if len(rows) < operation.limit:
+        _forget(txn, _with_too_large_results(txn, operation))
+    return len(rows)
+
+
+def _forget(txn: Txn, rows: list[tuple[Any, ...]]) -> None:
+    for seq, agent, status, handled, file in rows:
         for statement in _PURGES:
             txn.execute(statement, (seq,))
         if status == DEAD and handled is None:
             txn.counts.move(agent, DEAD, -1)
         if file is not None:
             txn.outcome.files.append(file)
-    return len(rows)
 
 
 def _with_too_large_results(txn: Txn, operation: Purge) -> list[tuple[Any, ...]]:
