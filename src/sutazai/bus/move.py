@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
             return 0
         _wait_for_server(paths)
         print(json.dumps(dataclasses.asdict(move(paths, given.source, given.target, wall_ms))))  # noqa: T201 its answer
-    except HostError as error:
+    except (HostError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     return 0

@@ -35,6 +35,7 @@ TERMINAL = {"succeeded", "failed", "dead", "cancelled", "expired"}
 
 #: Outcomes of a turn that mean: its effects are stored.
 COMMITTED = {"result", "wait"}
+LOST = "lost"
 
 
 @dataclass
@@ -74,7 +75,7 @@ class Run:
         """Print each task whose state has changed."""
         for entry in tasks:
             ended = [turn for turn in entry["turns"] if turn["outcome"]]
-            lost = bool(ended) and ended[-1]["outcome"] not in COMMITTED
+            lost = bool(ended) and ended[-1]["outcome"] == LOST
             state = entry["status"] if not lost else f"{entry['status']} {len(ended)}"
             if self.seen.get(entry["id"]) == state or entry["status"] == "queued":
                 continue
@@ -189,8 +190,7 @@ def _summary(
             if turn["outcome"] in COMMITTED:
                 step = (entry["id"], str(turn.get("step", "")))
                 committed[step] = committed.get(step, 0) + 1
-            elif turn["outcome"]:
-                lost += 1
+            lost += turn["outcome"] == LOST
     return {
         "task": done["id"],
         "status": done["status"],

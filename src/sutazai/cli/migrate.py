@@ -64,21 +64,36 @@ def run(
     with _server(plan if to == "standard" else paths.plan):
         moved = _ask("--fleet", fleet.fleet, "--from", STORES[have], "--to", STORES[to])
         up.keep_plan(plan, paths)
-        left = _ask("--fleet", fleet.fleet, "--set-aside", STORES[have])["name"]
+        left, why = _set_aside(fleet.fleet, STORES[have])
     rows = moved["rows"]
     if as_json:
         print_json({"fleet": fleet.fleet, "profile": to, "left": left, **moved})
+    else:
+        kept = f"what it left is kept as {left}" if left else "what it left is kept where it was"
+        print(
+            f"{fleet.fleet} has the profile {to}: {rows['tasks']} tasks ({moved['open_tasks']} of them open) and "
+            f"{rows['states']} states were moved; {kept}"
+        )
+    if why:
+        note(
+            f"the move is done, only the old store has no other name: {why}. It is not in use; the next move names it."
+        )
+    if as_json:
         return OK
-    print(
-        f"{fleet.fleet} has the profile {to}: {rows['tasks']} tasks ({moved['open_tasks']} of them open) and "
-        f"{rows['states']} states were moved; what it left is kept as {left}"
-    )
     if missing := moved["files_missing"]:
         note(f"{missing} results lie in files that are gone from {paths.payloads}: those cannot be read")
     written = spec.load(manifest).profile == to
     option = "" if written else f" --profile {to}, or write profile: {to} into the manifest"
     note(f"bring it up: sutazai up {manifest}{option}")
     return OK
+
+
+def _set_aside(fleet: str, driver: str) -> tuple[str | None, str]:
+    """Give the store that was left another name; gives it, or why it has none. The move is done either way."""
+    try:
+        return _ask("--fleet", fleet, "--set-aside", driver)["name"], ""
+    except CliError as error:
+        return None, str(error)
 
 
 def _ask(*words: str) -> dict[str, Any]:

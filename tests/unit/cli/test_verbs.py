@@ -42,6 +42,15 @@ def test_plan_for_a_named_host_fits(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     assert "demo fits" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("profile", ["embedded", "standard"])
+def test_the_demonstration_fits_a_small_host(
+    profile: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its pools hold the servers of the standard profile too, on the smallest machine that is promised."""
+    assert run(monkeypatch, "plan", DEMO, "--host", "2c,4GB", "--profile", profile) == OK
+    assert "demo fits" in capsys.readouterr().out
+
+
 def test_plan_as_json_is_one_document(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Another program can read the proof."""
     assert run(monkeypatch, "plan", DEMO, "--host", "12c,29.38GB", "--json") == OK
