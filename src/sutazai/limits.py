@@ -116,6 +116,8 @@ CACHE_BYTES_MAX = 64 * MIB  # of all agents' values, where the cache is a file
 CACHE_TTL_MS_DEFAULT = 3_600_000
 CACHE_TTL_MS_MAX = 30 * 86_400_000
 CACHE_PENDING_MAX = 64  # questions under way; what comes beyond is a miss
+CACHE_MAKE_MS = 5_000  # so long a turn waits for another one that makes the same value; then it makes it too
+CACHE_MAKERS_MAX = 1_000  # values that are being made; beyond, nobody waits for another one
 CACHE_WAIT_MS = 1_000  # an instance waits no longer for an answer
 
 # Results in files
@@ -176,6 +178,7 @@ def _check() -> None:
         "a full group leaves room in the queue of operations": GROUP_COMMIT_OPERATIONS_MAX < OPERATIONS_PENDING_MAX,
         "a long queue is signalled before it runs dry": DISPATCH_PREFETCH_MAX < DISPATCH_SIGNALS_MAX // 2,
         "a part of a file leaves room in a frame": PART_BYTES_MAX * 2 <= FRAME_BYTES_MAX,
+        "who waits for a value is not silent for a lease": CACHE_MAKE_MS + CACHE_WAIT_MS < LEASE_MS,
         "a value of the cache fits a part": CACHE_VALUE_BYTES_MAX <= PART_BYTES_MAX,
         "a file is for what does not fit a row": TASK_RESULT_BYTES_MAX < RESULT_BYTES_MAX_DEFAULT <= RESULT_BYTES_MAX,
         "the files that stay hold the largest result": RESULT_BYTES_MAX < SPILLED_BYTES_KEPT_MAX,

@@ -271,6 +271,7 @@ class Broker:
         self.each.tick(now_ms)
         self.instances.tick(now_ms)
         self.spill.tick(now_ms)
+        self.cache.tick(now_ms)
         self.meters.tick(now_ms)
         self.dispatcher.look_again()
         self.dispatcher.tick(now_ms, self.store.counts)

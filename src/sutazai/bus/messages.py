@@ -264,6 +264,7 @@ class Cache(Struct, frozen=True):
     do: Literal["get", "set", "delete"]
     key: Key
     ttl_ms: Annotated[int, Meta(ge=1, le=CACHE_TTL_MS_MAX)] = CACHE_TTL_MS_DEFAULT
+    make: bool = False
     raw: Annotated[Raw, Meta(max_length=CACHE_VALUE_BYTES_MAX)] | None = None
     id: RequestId = None
 

@@ -24,7 +24,7 @@ from sutazai.errors import (
     UnavailableError,
     UploadMissingError,
 )
-from sutazai.limits import ACT_PATIENCE_MS, ACT_WAIT_MS, CACHE_WAIT_MS
+from sutazai.limits import ACT_PATIENCE_MS, ACT_WAIT_MS, CACHE_MAKE_MS, CACHE_WAIT_MS
 from sutazai.runtime.broker_link import BrokerLink, Identity
 from sutazai.runtime.context import Context, Surroundings
 from sutazai.runtime.execute import TurnCancelledError, describe_error, execute
@@ -324,7 +324,8 @@ class Instance:
         """Ask the cache once; without an answer the skill goes on as if there were nothing."""
         with self._watcher.paused():
             try:
-                return self._link.connection.exchange({**fields, **turn.held}, blobs, CACHE_WAIT_MS / 1_000)
+                wait_ms = CACHE_WAIT_MS + (CACHE_MAKE_MS if fields.get("make") else 0)
+                return self._link.connection.exchange({**fields, **turn.held}, blobs, wait_ms / 1_000)
             except FencedError as error:
                 raise TurnCancelledError("lease") from error
             except RefusedError as error:

@@ -88,13 +88,14 @@ class Cache:
 
         Args:
             key: as for ``get``.
-            make: gives the value; it is what is returned then. Two turns at once may both make it.
+            make: gives the value; it is what is returned then. While one turn makes it, others wait for it, at most
+                ``CACHE_MAKE_MS``; then, and after a restart of the broker, two may make it at once.
             ttl_s: as for ``set``.
 
         Raises:
             NonRetryableError: as ``set``.
         """
-        data = self._read(key)
+        data = self._read(key, make=True)
         if data is not None:
             found: T = msgspec.json.decode(data)
             return found
@@ -102,8 +103,8 @@ class Cache:
         self.set(key, value, ttl_s=ttl_s)
         return value
 
-    def _read(self, key: str) -> bytes | None:
-        parts = self._do({"do": "get"}, key)
+    def _read(self, key: str, *, make: bool = False) -> bytes | None:
+        parts = self._do({"do": "get", "make": make}, key)
         return parts[0] if parts else None
 
     def _do(self, fields: dict[str, Any], key: str, blobs: tuple[bytes, ...] = ()) -> list[bytes] | None:

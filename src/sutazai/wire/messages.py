@@ -175,7 +175,7 @@ TABLE: tuple[Kind, ...] = (
     Kind(
         "cache",
         _INSTANCE,
-        {"id": "int", "task": "str", "fence": "int", "do": "str", "key": "str", "ttl_ms?": "int"},
+        {"id": "int", "task": "str", "fence": "int", "do": "str", "key": "str", "ttl_ms?": "int", "make?": "bool"},
         ("cached",),
         "get, set or delete a value of the own agent in the cache; the value to set is one raw part behind it",
     ),

@@ -242,3 +242,87 @@ def test_a_wrong_question_is_refused(fields: dict[str, Any], blobs: tuple[bytes,
     """With its reason."""
     desk = Desk()
     assert desk.ask(blobs=blobs, **fields)["code"] == code
+
+
+class Several(Desk):
+    """Three instances of one agent, each with a turn."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.turns: list[tuple[Parts, Any, dict[str, Any]]] = [(self.peer, self.session, self.held)]
+        for ticket in ("l", "m"):
+            self.submit()
+            peer = Parts()
+            session = self.broker.connected(peer)
+            self.say(session, {"t": "hello", "v": 1, "role": "instance", "agent": "a", "ticket": ticket, "pid": 1})
+            self.say(session, {"t": "pull"})
+            turn = peer.heard.pop()
+            peer.heard.clear()
+            self.turns.append((peer, session, {"task": turn["task"]["id"], "fence": turn["fence"]}))
+
+    def tell(self, number: int, do: str = "get", blobs: tuple[bytes, ...] = (), **fields: Any) -> list[Any]:
+        """One asks; gives what it heard."""
+        _, session, held = self.turns[number]
+        fields = {"make": True} if do == "get" else fields
+        self.broker.received(session, {"t": "cache", "id": 7, **held, "do": do, "key": "k", **fields}, blobs)
+        return self.heard(number)
+
+    def heard(self, number: int) -> list[Any]:
+        """What one heard of the cache: a value, or that it has to make it; forgets it."""
+        peer = self.turns[number][0]
+        found = [message for message in peer.heard if message["t"] == "cached"]
+        peer.heard.clear()
+        return [message["parts"][0] if message["parts"] else "make" for message in found if message.get("re") == 7]
+
+
+def test_one_turn_makes_a_value_and_the_others_get_it() -> None:
+    """They wait, and are not silent meanwhile; who makes it may ask again."""
+    desk = Several()
+    assert desk.tell(0) == ["make"]
+    assert [desk.tell(1), desk.tell(2)] == [[], []]
+    desk.pass_time(3_000)
+    assert desk.tell(0) == ["make"]
+    desk.tell(0, "set", (b"1",), ttl_ms=5)
+    assert [desk.heard(1), desk.heard(2)] == [[b"1"], [b"1"]]
+    assert desk.broker.cache._making == {}
+    assert desk.tell(1) == [b"15"]
+
+
+def test_when_the_maker_is_gone_one_other_makes_it() -> None:
+    """The rest wait for that one; a value that the cache does not take is handed on all the same."""
+    desk = Several()
+    assert [desk.tell(number) for number in range(3)] == [["make"], [], []]
+    desk.broker.disconnected(desk.turns[0][1])
+    desk.pass_time(2_000)
+    assert [desk.heard(1), desk.heard(2)] == [["make"], []]
+    desk.driver.error = UnavailableError("away")
+    desk.tell(1, "set", (b"2",))
+    assert desk.heard(2) == [b"2"]
+
+
+def test_nobody_waits_for_long() -> None:
+    """Neither for a maker that is slow, nor behind one that never sets it; nothing is left over when all are done."""
+    desk = Several()
+    assert [desk.tell(number) for number in range(3)] == [["make"], [], []]
+    _, session, held = desk.turns[0]
+    for _ in range(4):
+        desk.pass_time(1_500)
+        desk.say(session, {"t": "heartbeat", **held})
+    assert [desk.heard(1), desk.heard(2)] == [["make"], ["make"]]
+    assert desk.tell(1) == [], "the first one makes it still"
+    for number in range(3):
+        desk.broker.disconnected(desk.turns[number][1])
+    desk.pass_time(2_000)
+    assert desk.broker.cache._making == {}
+
+
+def test_a_turn_that_is_cancelled_while_it_waits_is_let_go() -> None:
+    """So it hears that it was cancelled before it would be killed; one turn waits once."""
+    desk = Several()
+    assert [desk.tell(number) for number in range(2)] == [["make"], []]
+    assert desk.tell(1) == ["make"], "a second question of the same turn does not wait"
+    _, client = desk.client()
+    desk.say(client, {"t": "cancel", "id": 1, "task": desk.turns[1][2]["task"]})
+    desk.pass_time(500)
+    assert desk.heard(1) == ["make"]
+    assert all(not making.waiters for making in desk.broker.cache._making.values())
