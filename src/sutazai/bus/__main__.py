@@ -15,6 +15,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import uvloop
+
 from sutazai.bus.broker import Broker
 from sutazai.bus.cache import DRIVERS as CACHES
 from sutazai.bus.cache import FileCache, ServerCache
@@ -218,7 +220,7 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stdout)
     arguments = _arguments()
     try:
-        asyncio.run(_serve(arguments))
+        uvloop.run(_serve(arguments))
     except SutazaiError as error:
         _log.critical("%s", error)
         return 1
