@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hmac
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace
 
 from sutazai.bus import messages
 from sutazai.bus.acts import ActDesk
@@ -284,7 +286,7 @@ class InstanceDesk:
             return
         broker.leases.hold(instance, turn, now_ms)
         broker.meters.latency["queue"].add(max(0, broker.clock.wall_ms() - turn.created_wall_ms))
-        if not instance.reads_files:
+        if turn.results and not instance.reads_files:
             turn = replace(turn, results=[without_file(result) for result in turn.results])
         instance.push(_turn_message(turn, broker.options.lease_ms, now_ms))
 

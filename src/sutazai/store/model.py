@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from msgspec import Struct
+
 from sutazai.limits import SPILLED_BYTES_KEPT_MAX, STATES_PURGED_AT_ONCE, STORE_BYTES_KEPT_MAX
 from sutazai.store.ends import Outcomes
 from sutazai.store.failure import Failure, FallBack, Fallback
@@ -29,8 +31,7 @@ def is_terminal(status: str) -> bool:
     return STATUS_NUMBERS[status] >= TERMINAL_FIRST
 
 
-@dataclass(frozen=True, slots=True)
-class NewTask:
+class NewTask(Struct, frozen=True):
     """A task that is submitted or emitted.
 
     Attributes:
@@ -74,15 +75,13 @@ class NewTask:
     refused: Failure | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Submit:
+class Submit(Struct, frozen=True):
     """Take tasks, all or none. Reply: list of ``Accepted``."""
 
     tasks: tuple[NewTask, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(Struct, frozen=True):
     """Lease the first due task of an agent. Reply: ``Turn``; None, also when its rate says later (``limited_ms``).
 
     Attributes:
@@ -117,8 +116,7 @@ class Wait:
     count: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Commit:
+class Commit(Struct, frozen=True):
     """End a turn, or a part of it. Reply: ``Committed``.
 
     Attributes:
@@ -179,8 +177,7 @@ class Lose:
     hold_ms: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(Struct, frozen=True):
     """A turn says how far it is; one more event. Reply: whether the turn still runs."""
 
     task: str
@@ -268,8 +265,7 @@ class Purge:
     files_bytes_max: int = SPILLED_BYTES_KEPT_MAX
 
 
-@dataclass(frozen=True, slots=True)
-class Get:
+class Get(Struct, frozen=True):
     """Read one task. Reply: a JSON object."""
 
     task: str
@@ -350,8 +346,7 @@ Read = (
 Operation = Write | Read | Unreferenced | Locate
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(Struct, frozen=True):
     """A task that is stored.
 
     Attributes:
@@ -365,8 +360,7 @@ class Accepted:
     duplicate: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
+class Turn(Struct, frozen=True):
     """A claimed task, with all that its turn needs. Texts are JSON."""
 
     task: str
@@ -387,8 +381,7 @@ class Turn:
     state_version: int
 
 
-@dataclass(frozen=True, slots=True)
-class Committed:
+class Committed(Struct, frozen=True):
     """Answer to a commit.
 
     Attributes:
@@ -417,8 +410,7 @@ class Recalled:
     left: list[str]
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(Struct, frozen=True):
     """One thing that happened to a task.
 
     Attributes:
