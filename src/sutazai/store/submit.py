@@ -117,15 +117,12 @@ def insert(txn: Txn, task: NewTask, parent: Row | None) -> None:
     seq, size = txn.counts.take_seq(), size_of(task)
     txn.execute(
         _INSERT,
-        {
-            "seq": seq, "id": task.id, "agent": task.agent, "skill": task.skill, "priority": task.priority,
-            "order_key": txn.now_ms + task.priority * PRIORITY_AGING_MS, "session": task.session, "held": held,
-            "due_ms": due_ms, "deadline_ms": deadline_ms, "wall_ms": txn.wall_ms,
-            "parent": parent.seq if parent else None, "depth": parent.depth + 1 if parent else 0,
-            "attempts_max": task.attempts_max, "idempotency_key": task.idempotency_key,
-            "label": task.label,
-            "key_until_ms": key_until_ms, "replay_of": task.replay_of, "input_bytes": size,
-        },
+        (
+            seq, task.id, task.agent, task.skill, task.priority, txn.now_ms + task.priority * PRIORITY_AGING_MS,
+            task.session, held, due_ms, deadline_ms, txn.wall_ms, parent.seq if parent else None,
+            parent.depth + 1 if parent else 0, task.attempts_max, task.idempotency_key, task.label, key_until_ms,
+            task.replay_of, size,
+        ),
     )  # fmt: skip
     txn.put_payload(seq, INPUT, task.input)
     txn.counts.move(task.agent, QUEUED, 1, int(not held and due_ms == 0), size)

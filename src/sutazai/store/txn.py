@@ -143,11 +143,10 @@ class Txn:
         """Write the turn that runs into the history."""
         self.execute(
             _TURN,
-            {
-                "task": row.seq, "fence": row.fence, "attempt": row.attempt, "step": row.step, "ticket": row.ticket,
-                "pid": row.pid, "started_wall_ms": row.leased_wall_ms, "wall_ms": self.wall_ms, "outcome": outcome,
-                "status": status, "checkpoints": row.checkpoints, "effects": effects, "error": error,
-            },
+            (
+                row.seq, row.fence, row.attempt, row.step, row.ticket, row.pid, row.leased_wall_ms, self.wall_ms,
+                outcome, status, row.checkpoints, effects, error,
+            ),
         )  # fmt: skip
 
     def finish(
@@ -165,13 +164,7 @@ class Txn:
         """
         text = None if error is None else to_json(error)
         leased = row.status == LEASED
-        self.execute(
-            _FINISH,
-            {
-                "seq": row.seq, "status": status, "wall_ms": self.wall_ms, "fence_add": int(revoke),
-                "turns_add": int(leased), "error": text,
-            },
-        )  # fmt: skip
+        self.execute(_FINISH, (status, self.wall_ms, int(revoke), int(leased), text, row.seq))
         if row.step:
             self.drop_payload(row.seq, CARRY)
         self.counts.move(row.agent, row.status, -1, -row.is_ready, -row.input_bytes)

@@ -3,9 +3,7 @@
 INSERT INTO tasks (seq, id, agent, skill, status, priority, order_key, session, held, due_ms, deadline_ms,
                    created_wall_ms, parent, depth, attempts_max, idempotency_key, label, key_until_ms, replay_of,
                    input_bytes, events)
-VALUES (:seq, :id, :agent, :skill, 0, :priority, :order_key, :session, :held, :due_ms, :deadline_ms, :wall_ms,
-        :parent, :depth, :attempts_max, :idempotency_key, :label, :key_until_ms, :replay_of,
-        :input_bytes, 1);
+VALUES (?, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1);
 
 -- name: seq_newest
 -- The place of the task that was taken last; 0 in an empty store.
@@ -53,10 +51,9 @@ SELECT seq, agent, session, status, parent FROM tasks WHERE seq = ?;
 
 -- name: task_finish
 -- Leave the open states for ever. The lease's holder stays as evidence.
-UPDATE tasks SET status = :status, finished_wall_ms = :wall_ms, held = 0, due_ms = 0, children_open = 0,
-       fence = fence + :fence_add, events = events + 1, turns = turns + :turns_add, error = :error,
-       wait_for = NULL
-WHERE seq = :seq AND status < 3;
+UPDATE tasks SET status = ?, finished_wall_ms = ?, held = 0, due_ms = 0, children_open = 0, fence = fence + ?,
+       events = events + 1, turns = turns + ?, error = ?, wait_for = NULL
+WHERE seq = ? AND status < 3;
 
 -- name: task_requeue
 -- Give a leased task back to its queue, later or at once.

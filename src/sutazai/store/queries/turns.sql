@@ -48,8 +48,7 @@ FROM tasks WHERE id IN (SELECT value FROM json_each(?));
 -- Write a turn that ended into the history.
 INSERT INTO turns (task, fence, attempt, step, ticket, pid, started_wall_ms, ended_wall_ms, outcome, status,
                    checkpoints, effects, error)
-VALUES (:task, :fence, :attempt, :step, :ticket, :pid, :started_wall_ms, :wall_ms, :outcome, :status, :checkpoints,
-        :effects, :error);
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: turn_committed
 -- Whether this turn was committed before: the same commit again gets the same answer.
