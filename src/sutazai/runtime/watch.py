@@ -101,7 +101,7 @@ class Watcher:
         if not self._lock.acquire(blocking=False):
             os.eventfd_write(self.back, 1)
             self._lock.acquire()
-        _clear(self.back)
+            _clear(self.back)
         self.context = self.task = None
 
     def paused(self) -> _Paused:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-_READ_BYTES = 256 * 1024
+_READ_BYTES = 64 * 1024  # small enough that the memory for it is not mapped anew by the kernel for each message
 BACKOFF_BASE_S = 0.01
 BACKOFF_CAP_S = 1.0
 
@@ -42,6 +42,8 @@ class BlockingConnection:
     def __init__(self, connected: socket.socket) -> None:
         self._socket = connected
         self._socket.setblocking(True)  # noqa: FBT003 the standard library's signature
+        self._poller = select.poll()
+        self._poller.register(connected, select.POLLIN)
         self._decoder = Decoder()
         self._arrived: deque[Incoming] = deque()
         self._next_id = 0
@@ -194,9 +196,7 @@ class BlockingConnection:
         return incoming
 
     def _readable(self, timeout_s: float) -> bool:
-        poller = select.poll()
-        poller.register(self._socket, select.POLLIN)
-        return bool(poller.poll(timeout_s * 1_000))
+        return self._closed or bool(self._poller.poll(timeout_s * 1_000))  # a number that is closed may be another's
 
     def _read(self) -> None:
         try:
