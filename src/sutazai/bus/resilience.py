@@ -7,8 +7,9 @@ holds a task: what waits stands in the store. What an outage costs then says ``d
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace
 
 from sutazai.bus.breaker import Breaker, State
 from sutazai.bus.budget import Budget
