@@ -4,6 +4,7 @@
 
 import { rmSync } from "node:fs";
 import { Worker } from "node:worker_threads";
+import { download, reference, RESULT_IN_MESSAGE_BYTES_MAX, upload } from "./parts.mjs";
 import { Connection, FRAME_BYTES_MAX, RefusedError, UnavailableError } from "./wire.mjs";
 
 const PATIENCE_MS = 60_000;
@@ -18,6 +19,8 @@ const ACT_WAIT_MS = 7_000;
 const ROOM_BYTES = 1_024;
 const HEAP_SHARE = 0.75; // of an instance's memory; the rest is for buffers and the thread itself
 const MIB = 1024 * 1024;
+const LOADED_BYTES_MAX = 64 * MIB; // of results in files that one turn gets
+const TRY_AGAIN = new Set(["storage-full", "queue-full", "upload-missing", "unavailable"]);
 
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
@@ -212,7 +215,32 @@ export class Instance {
     this.#turn = turn;
     turn.deadlineTimer = setTimeout(() => this.#abort(turn, "deadline"), Math.min(message.deadline_left_ms, 2 ** 31 - 1));
     turn.heartbeat = setInterval(() => this.#heartbeat(turn), this.#heartbeatMs);
-    this.#thread.postMessage({ t: "turn", turn: message });
+    this.#load(turn, message).then((loaded) => {
+      if (this.#turn === turn && !turn.reason) this.#thread.postMessage({ t: "turn", turn: loaded });
+    });
+  }
+
+  /** Read the results that lie in files; one that cannot be had says why, like a failed one. */
+  async #load(turn, message) {
+    const results = message.task.results ?? [];
+    if (!results.some((entry) => entry.result_ref)) return message;
+    let room = LOADED_BYTES_MAX;
+    const loaded = [];
+    for (const entry of results) {
+      const named = entry.result_ref;
+      if (!named) {
+        loaded.push(entry);
+        continue;
+      }
+      room -= named.bytes;
+      try {
+        if (room < 0) throw new RefusedError("results-too-large", `the results in files are above ${LOADED_BYTES_MAX} bytes together`);
+        loaded.push({ ...entry, result: await download((part) => this.#ask(turn, part), entry.task, named) });
+      } catch (error) {
+        loaded.push({ ...entry, error: failure(error.code ?? "unavailable", error.message, false) });
+      }
+    }
+    return { ...message, task: { ...message.task, results: loaded } };
   }
 
   #heartbeat(turn) {
@@ -282,25 +310,44 @@ export class Instance {
 
   /** Send a commit until it is answered, over as many connections as it takes, until the deadline. */
   async #commit(turn, commit, pull) {
+    const text = commit.outcome === "result" ? Buffer.from(JSON.stringify(commit.result ?? null)) : Buffer.alloc(0);
+    const large = text.length > RESULT_IN_MESSAGE_BYTES_MAX ? reference(text) : null;
     const message = {
-      t: "commit", task: turn.task.id, fence: turn.fence, outcome: commit.outcome, result: commit.result ?? null,
+      t: "commit", task: turn.task.id, fence: turn.fence, outcome: commit.outcome, result: large ? null : (commit.result ?? null),
       error: commit.error ?? null, wait: commit.wait ?? null, state: commit.state ?? null,
       state_version: turn.state_version ?? 0, emits: commit.emits ?? [], effects: [], pull,
+      ...(large && { result_ref: large }),
     };
     const bytes = Buffer.byteLength(JSON.stringify(message));
     if (bytes > FRAME_BYTES_MAX - ROOM_BYTES) {
-      const text = `result, state and emitted tasks have ${bytes} bytes together, more than a commit takes`;
-      return this.#commit(turn, { outcome: "failed", error: failure("invalid-output", text, false) }, pull);
+      const why = `result, state and emitted tasks have ${bytes} bytes together, more than a commit takes`;
+      return this.#commit(turn, { outcome: "failed", error: failure("invalid-output", why, false) }, pull);
     }
     const until = turn.deadlineAt + COMMIT_GRACE_MS;
     for (;;) {
       try {
-        return await (await this.#connected(until)).request(message, COMMIT_TIMEOUT_MS);
+        return await this.#deliver(turn, message, large && text, until);
       } catch (error) {
-        if (error.code === "storage-full" && Date.now() < until) await sleep(FULL_PAUSE_MS);
+        if (large && error.code === "invalid-input") {
+          const failed = failure("invalid-output", `its result was not taken: ${error.message}`, false);
+          return this.#commit(turn, { outcome: "failed", error: failed }, pull);
+        }
+        if (TRY_AGAIN.has(error.code) && Date.now() < until) await sleep(FULL_PAUSE_MS);
         else if (!(error instanceof UnavailableError) || Date.now() > until || this.#over) throw error;
       }
     }
+  }
+
+  /** Send a commit once; a large result is uploaded when the broker says that it has not got it. */
+  async #deliver(turn, message, data, until) {
+    const connection = await this.#connected(until);
+    try {
+      return await connection.request(message, COMMIT_TIMEOUT_MS);
+    } catch (error) {
+      if (error.code !== "upload-missing") throw error;
+    }
+    await upload(connection, { task: turn.task.id, fence: turn.fence }, data, message.result_ref);
+    return connection.request(message, COMMIT_TIMEOUT_MS);
   }
 
   // The end

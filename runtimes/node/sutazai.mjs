@@ -50,9 +50,9 @@ export class Result {
     Object.assign(this, entry);
   }
 
-  /** Whether it succeeded. */
+  /** Whether it succeeded, and its result is here. */
   get ok() {
-    return this.status === "succeeded";
+    return this.status === "succeeded" && !this.error;
   }
 
   /** Give the result, or throw what the call ended with. */

@@ -7,7 +7,7 @@ import { load } from "./load.mjs";
 import { validate } from "./schema.mjs";
 import { NonRetryableError, Wait } from "./sutazai.mjs";
 
-const RESULT_BYTES_MAX = 4 * 1024 * 1024;
+const RESULT_BYTES_MAX = 1024 * 1024 * 1024; // the agent's own limit is the broker's to hold
 const CARRY_BYTES_MAX = 1024 * 1024;
 
 let running = null;

@@ -23,20 +23,25 @@ export class RefusedError extends Error {
 }
 
 /**
- * Write one message as a frame.
+ * Write one message as a frame, and raw bytes that belong to it as another.
  * @param {object} message
+ * @param {Buffer | null} raw
  * @returns {Buffer}
  */
-export function encode(message) {
-  const payload = Buffer.from(JSON.stringify(message));
+export function encode(message, raw = null) {
+  const text = frame(KIND_JSON, Buffer.from(JSON.stringify(raw ? { ...message, blobs: 1 } : message)));
+  return Buffer.concat(raw ? [...text, ...frame(KIND_BLOB, raw)] : text);
+}
+
+function frame(kind, payload) {
   if (payload.length > FRAME_BYTES_MAX) throw new RangeError(`a frame of ${payload.length} bytes`);
   const header = Buffer.alloc(HEADER_BYTES);
   header.writeUInt32BE(payload.length, 0);
-  header.writeUInt8(KIND_JSON, 4);
-  return Buffer.concat([header, payload]);
+  header.writeUInt8(kind, 4);
+  return [header, payload];
 }
 
-/** Cuts a stream into messages, whatever the pieces it comes in. Raw bytes are taken and given as `blobs`. */
+/** Cuts a stream into messages, whatever the pieces it comes in. Raw bytes stand in a message's `parts`. */
 export class Decoder {
   #buffer = Buffer.alloc(0);
   #message = null;
@@ -65,7 +70,7 @@ export class Decoder {
         this.#missing = this.#message.blobs ?? 0;
         this.#blobs = [];
       }
-      if (this.#missing === 0) found.push(this.#message);
+      if (this.#missing === 0) found.push(this.#blobs.length ? { ...this.#message, parts: this.#blobs } : this.#message);
     }
     return found;
   }
@@ -116,7 +121,7 @@ export class Connection {
     });
     const connection = new Connection(socket, onMessage, onClose);
     try {
-      const hello = { t: "hello", v: PROTOCOL_VERSION, role: "instance", pid: process.pid, held, ...identity };
+      const hello = { t: "hello", v: PROTOCOL_VERSION, role: "instance", pid: process.pid, held, files: true, ...identity };
       return { connection, welcome: await connection.request(hello, HELLO_TIMEOUT_MS) };
     } catch (error) {
       connection.close();
@@ -137,20 +142,20 @@ export class Connection {
     }
   }
 
-  /** Send a message that nobody answers. @param {object} message */
-  send(message) {
+  /** Send a message that nobody answers. @param {object} message @param {Buffer | null} raw */
+  send(message, raw = null) {
     if (this.closed) throw new UnavailableError("the broker is away");
-    this.#socket.write(encode(message));
+    this.#socket.write(encode(message, raw));
   }
 
   /**
    * Ask and wait for the answer.
-   * @param {object} message @param {number} timeoutMs
+   * @param {object} message @param {number} timeoutMs @param {Buffer | null} raw bytes that belong to it
    * @returns {Promise<any>}
    * @throws {RefusedError} as the broker says
    * @throws {UnavailableError} the connection broke, or there was no answer in time (then it is closed)
    */
-  request(message, timeoutMs) {
+  request(message, timeoutMs, raw = null) {
     return new Promise((resolve, reject) => {
       const id = this.#next++;
       const timer = setTimeout(() => this.close(), timeoutMs);
@@ -160,7 +165,7 @@ export class Connection {
       };
       this.#asked.set(id, { resolve: settle(resolve), reject: settle(reject) });
       try {
-        this.send({ ...message, id });
+        this.send({ ...message, id }, raw);
       } catch (error) {
         this.#asked.delete(id);
         settle(reject)(error);

@@ -150,6 +150,15 @@ def test_result_that_is_too_large(rig: Any) -> None:
     assert rig.run("large", {"bytes": 2 << 20})["status"] == "succeeded"
 
 
+def test_result_of_a_child_that_is_too_large(rig: Any) -> None:
+    """A runtime that reads files gets all of it; for another one nothing comes that is not the result."""
+    task = rig.run("gather", {"bytes": 5 << 20})
+    if next(message for message in rig.relay.said if message["t"] == "hello").get("files"):
+        assert (task["status"], task["result"]) == ("succeeded", {"bytes": 5 << 20})
+    else:
+        assert task["status"] in {"failed", "dead", "queued"}
+
+
 @pytest.mark.parametrize("skill", ["slow", "busy"])
 def test_cancel_in_the_turn(rig: Any, skill: str) -> None:
     """The turn is given up within two seconds, also one that never pauses, and the instance goes on."""

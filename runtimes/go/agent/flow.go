@@ -87,8 +87,8 @@ type Result struct {
 	Code, Message string
 }
 
-// OK tells whether it succeeded.
-func (r Result) OK() bool { return r.Status == "succeeded" }
+// OK tells whether it succeeded, and its result is here: one that is too large for a turn has a code.
+func (r Result) OK() bool { return r.Status == "succeeded" && r.Code == "" }
 
 // Into reads what the skill returned; it fails when the call did.
 func (r Result) Into(value any) error {

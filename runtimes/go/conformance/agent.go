@@ -85,6 +85,8 @@ var Agent = agent.New("conformance",
 	agent.Skill("large", "Gives that many bytes.", func(_ *agent.Context, in sized) (string, error) {
 		return strings.Repeat("x", in.Bytes), nil
 	}),
+	agent.Skill("gather", "Asks itself for that many bytes and measures.", gather),
+	agent.Step("measure", measure),
 )
 
 func pause(ctx *agent.Context, milliseconds int) error {
@@ -117,6 +119,20 @@ func fan(ctx *agent.Context, in parts) (collected, error) {
 		calls[i] = call
 	}
 	return collected{}, agent.Wait("collect", in, calls...)
+}
+
+func gather(ctx *agent.Context, in sized) (sized, error) {
+	call, err := ctx.Call("conformance", "large", in)
+	if err != nil {
+		return sized{}, err
+	}
+	return sized{}, agent.Wait("measure", in, call)
+}
+
+func measure(_ *agent.Context, results []agent.Result, _ sized) (sized, error) {
+	var text string
+	err := results[0].Into(&text)
+	return sized{len(text)}, err
 }
 
 func collect(_ *agent.Context, results []agent.Result, carry parts) (collected, error) {

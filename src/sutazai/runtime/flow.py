@@ -119,8 +119,8 @@ class Result:
 
     @property
     def ok(self) -> bool:
-        """Whether it succeeded."""
-        return self.status == "succeeded"
+        """Whether it succeeded, and its result is here: one that is too large for this turn has an error."""
+        return self.status == "succeeded" and self.error is None
 
     @property
     def is_over(self) -> bool:

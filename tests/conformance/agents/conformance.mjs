@@ -69,8 +69,13 @@ export default agent({
       },
     },
     large: { description: "Give that many bytes.", run: ({ bytes }) => "x".repeat(bytes) },
+    gather: {
+      description: "Ask itself for that many bytes and measure.",
+      run: ({ bytes }, ctx) => wait([ctx.call("conformance", "large", { bytes })], { then: "measure" }),
+    },
   },
   steps: {
+    measure: ({ results }) => ({ bytes: results[0].require().length }),
     collect: ({ results, carry }) => ({
       ids: results.map((result) => result.task), values: results.map((result) => result.require().value), ...carry,
     }),

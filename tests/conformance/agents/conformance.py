@@ -84,3 +84,15 @@ def busy(ms: int) -> dict[str, Any]:
 def large(bytes: int) -> str:  # noqa: A002 the name of the suite's field
     """Give that many bytes."""
     return "x" * bytes
+
+
+@agent.skill
+def gather(bytes: int, ctx: Context) -> Wait[dict[str, Any]]:  # noqa: A002 the name of the suite's field
+    """Ask itself for that many bytes and measure."""
+    return Wait([ctx.call("conformance", "large", {"bytes": bytes})], then="measure")
+
+
+@agent.step
+def measure(results: list[Result]) -> dict[str, Any]:
+    """Say how many came."""
+    return {"bytes": len(results[0].require())}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pydantic import BaseModel
 
-from sutazai.errors import InvalidInputError, NonRetryableError, UnavailableError
+from sutazai.errors import InvalidInputError, NonRetryableError, SkillError, UnavailableError
 from sutazai.limits import CARRY_BYTES_MAX, TASK_RESULT_BYTES_MAX
 from sutazai.runtime import Agent, Context, Result, Wait
 from sutazai.runtime import execute as execute_module
@@ -238,6 +238,15 @@ def test_the_result_of_a_child_is_read_when_it_is_looked_at() -> None:
     for wrong in wrongs:
         with pytest.raises(UnavailableError, match="result of c"):
             download(lambda _, wrong=wrong: wrong, "c", len(text))  # type: ignore[misc]
+
+
+def test_a_result_that_did_not_fit_is_no_result() -> None:
+    """The call succeeded, but nobody may take what is not here for what it gave."""
+    error = {"code": "results-too-large", "message": "above 5 MB together"}
+    result = result_of({"task": "c", "agent": "b", "skill": "s", "status": "succeeded", "error": error})
+    assert not result.ok
+    with pytest.raises(SkillError, match="above 5 MB together"):
+        result.require()
 
 
 @pytest.mark.parametrize("value", [object(), "\ud800"], ids=["object", "text"])
