@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -119,6 +120,26 @@ def test_retry_and_timeout(fleet: LiveFleet, client: TaskClient) -> None:
     assert done["error"]["message"].startswith("step slow expired: its deadline passed")
     assert len(lines(trace_of(fleet, "flaky"))) == 3
     assert [task["status"] for task in client.tree(run) if task["label"] in {"slow", "slow (try 2)"}] == ["expired"] * 2
+
+
+def test_a_step_falls_back_and_the_history_says_so(fleet: LiveFleet, client: TaskClient) -> None:
+    """On a value, on another skill, and only in the place of the last of its attempts."""
+    path = trace_of(fleet, "fallback")
+    flow = Workflow("instead")
+    flow.add(ask("value", "worker.refuse"), fallback={"value": {"n": 1}})
+    other = {"ask": "worker.add", "with": {"a": "${steps.value.result.n}", "b": 4}}
+    flow.add(ask("other", "worker.refuse", why="closed"), fallback=other)
+    flaky = ask("last", "worker.flaky", path=path, fails=9)
+    flow.add(flaky, retry={"attempts": 2, "pause": "10ms"}, fallback={"value": 7})
+    flow.result(["${steps.value.result}", "${steps.other.result}", "${steps.last.result}"])
+    run = start(client, flow.document())
+    assert client.wait(run, 60)["result"]["result"] == [{"n": 1}, 5, 7]
+    assert len(lines(path)) == 2
+    shown = fleet.command("workflow", "history", run, "--json").stdout
+    steps = {step["step"]: step for step in json.loads(shown)["steps"]}
+    assert steps["other"]["fallback"] == "worker.add after worker.refuse failed"
+    assert steps["last (try 2)"]["fallback"] == "value after worker.flaky dead"
+    assert steps["last"]["status"] == "dead"
 
 
 def test_a_person_is_waited_for_across_a_restart_of_the_broker(fleet: LiveFleet, client: TaskClient) -> None:

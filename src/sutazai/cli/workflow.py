@@ -97,7 +97,7 @@ def history(run_id: RunArgument, *, fleet: FleetOption = None, as_json: JsonOpti
         name = "  " * (step["depth"] - 1) + escape(step["step"])
         grid.add_row(
             name, step["skill"], f"[{colour}]{step['status']}[/]", str(step["starts"]), str(step["commits"]),
-            f"{step['took_s']:.2f}", escape(step["error"]),
+            f"{step['took_s']:.2f}", escape(step["error"] or step.get("fallback", "")),
         )  # fmt: skip
     console().print(grid)
     return OK

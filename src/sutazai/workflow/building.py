@@ -89,7 +89,8 @@ class Workflow:
 
         Args:
             step: as made by ``ask``, ``parallel`` …
-            **options: what every step may have: ``condition`` (its ``if``), ``on_error``, ``timeout``, ``retry``.
+            **options: what every step may have: ``condition`` (its ``if``), ``on_error``, ``timeout``, ``retry``;
+                an ``ask`` also ``fallback`` (``{"value": …}``, or ``{"ask": "agent.skill", "with": {…}}``).
 
         Returns:
             The expression of its result, to be put into others: ``${steps.NAME.result}``.

@@ -7,7 +7,7 @@ type as far as they are written out.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from sutazai.outside import OUTSIDE
@@ -43,6 +43,8 @@ def check(flow: Flow, catalogue: Catalogue | None = None, path: str = "workflow"
     if catalogue is not None:
         for step in walk(flow.root):
             _skill(step, catalogue, mistakes)
+            if step.fallback is not None and "agent" in step.fallback:
+                _skill(_stand_in(step, step.fallback), catalogue, mistakes)
     mistakes.raise_if_any(path)
 
 
@@ -79,6 +81,7 @@ def texts(step: Step) -> Iterator[tuple[str, str, Place]]:
             yield key, text, step.places.get(key, step.place)
     for key, value in (
         ("with", step.given), ("approve", step.text), ("text", step.text), ("show", step.show), ("output", step.output),
+        ("fallback", step.fallback),
     ):  # fmt: skip
         if key in step.places:
             yield from ((key, text, place) for text, place in _texts(value, key, step.places, step.place))
@@ -221,6 +224,19 @@ def needs(step: Step, siblings: Mapping[str, Step]) -> list[str]:
 
 
 # Skills and types
+
+
+def _stand_in(step: Step, fallback: Mapping[str, Any]) -> Step:
+    """The step as its fallback would be asked."""
+    where = step.places.get("fallback.ask", step.place)
+    places = {"ask": where, "with": step.places.get("fallback.given", where)}
+    for path, place in step.places.items():
+        if path.startswith("fallback.given."):
+            places["with" + path.removeprefix("fallback.given")] = place
+    return replace(
+        step, name=f"{step.name}.fallback", agent=fallback["agent"], skill=fallback["skill"],
+        given=fallback.get("given", step.given), places=places,
+    )  # fmt: skip
 
 
 def _skill(step: Step, catalogue: Catalogue, mistakes: Mistakes) -> None:

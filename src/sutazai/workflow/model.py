@@ -62,6 +62,7 @@ class Step:
         over: expression that gives the list of a map.
         variable: name of the item in a map's body.
         width: most items of a map at once.
+        fallback: of ``ask``: ``{"value": …}`` or ``{"agent", "skill", "given"}``, JSON with expressions; None for none.
         output: expression in JSON that makes the result of ``steps``; None for the last step's.
         places: where values of ``given`` and the like were written, by path.
     """
@@ -83,6 +84,7 @@ class Step:
     over: str = ""
     variable: str = "item"
     width: int = 1
+    fallback: dict[str, Any] | None = None
     output: Any = None
     places: dict[str, Place] = field(default_factory=dict, compare=False)
 

@@ -208,7 +208,34 @@ class _Reader:
         if given is not None and not isinstance(given, dict | str):
             section.add("with", "here are the skill's parameters meant", "write name: value below it")
             given = {}
-        return {"agent": agent, "skill": skill, "given": {} if given is None else given}
+        return {
+            "agent": agent, "skill": skill, "given": {} if given is None else given,
+            "fallback": self._fallback(section, places),
+        }  # fmt: skip
+
+    def _fallback(self, section: Section, places: dict[str, Place]) -> dict[str, Any] | None:
+        """Read what takes the place of a skill that fails, or whose agent's circuit is open."""
+        inner = section.section("fallback")
+        if inner is None:
+            return None
+        places["fallback"] = section.place_of("fallback")
+        found: dict[str, Any] = {"value": None} if "value" in inner.written() else {}  # null is a value
+        if ("value" in found) == inner.has(ASK):
+            section.add("fallback", "is a value, or another skill", "write value: … or ask: agent.skill below it")
+        for key, name in (("value", "value"), ("with", "given")):
+            node = inner.node(key)
+            if node is not None:
+                self._places(node, f"fallback.{name}", places)
+                found[name] = plain(node)
+        if inner.has(ASK):
+            found["agent"], _, found["skill"] = inner.text(ASK).partition(".")
+            places["fallback.ask"] = inner.place_of(ASK)
+            if not found["agent"] or not found["skill"]:
+                inner.add(ASK, f"{inner.text(ASK)!r} names no skill", "write ask: agent.skill")
+        if not isinstance(found.get("given", {}), dict | str):
+            inner.add("with", "here are the skill's parameters meant", "write name: value below it")
+        inner.finish()
+        return found
 
     def _approve(self, section: Section, places: dict[str, Place], _depth: int) -> dict[str, Any]:
         text = self.value(section, APPROVE, places)

@@ -61,7 +61,7 @@ def _node(step: Step) -> dict[str, Any]:
         "name": step.name, "kind": step.kind, "if": step.condition, "go_on": step.go_on,
         "timeout_ms": step.timeout_ms, "retry": [retry.attempts, retry.pause_ms, retry.longest_ms] if retry else None,
         "agent": step.agent, "skill": step.skill, "given": step.given, "text": step.text, "show": step.show,
-        "over": step.over, "count": len(step.steps),
+        "over": step.over, "count": len(step.steps), "fallback": step.fallback,
     }  # fmt: skip
     if step.kind == MAP:
         node |= {"variable": step.variable, "width": step.width}

@@ -133,6 +133,9 @@ steps:
   - {name: f}
   - {name: g, ask: x.y, timeout: 3, retry: {attempts: 99}, on_error: ignore}
   - {ask: x.y}
+  - {name: h, ask: x.y, fallback: 3}
+  - {name: i, ask: x.y, fallback: {value: 1, ask: x.z}}
+  - {name: j, ask: x.y, fallback: {ask: x, with: [1], els: 2}}
 """
 
 
@@ -160,6 +163,11 @@ def test_all_mistakes_of_form_at_once() -> None:
         "g.on_error: 'ignore' is unknown",
         "99 is out of bounds",
         "a step has no name",
+        "h.fallback: here are keys with values meant",
+        "i.fallback: is a value, or another skill (write value: … or ask: agent.skill below it)",
+        "j.fallback.ask: 'x' names no skill",
+        "j.fallback.with: here are the skill's parameters meant",
+        "unknown key 'els' in j.fallback",
     ]
     missing = [text for text in wanted if not any(text in mistake for mistake in found)]
     assert not missing, found
@@ -187,6 +195,9 @@ steps:
   - {name: types, ask: documind.count, with: {n: many, m: 1}}
   - {name: large, ask: documind.count, with: {n: 9}}
   - {name: lacks, ask: documind.read, with: {}}
+  - {name: other, ask: documind.count, with: {n: 1}, fallback: {ask: documind.read}}
+  - {name: none, ask: documind.count, fallback: {ask: documind.raed}}
+  - {name: late, ask: documind.count, fallback: {value: "${steps.never.result}"}}
 """
 
 
@@ -210,9 +221,33 @@ def test_all_mistakes_of_meaning_at_once() -> None:
         "documind.count has no parameter 'm'",
         "9 is greater than the maximum of 5",
         "documind.read needs file",
+        "other.fallback: documind.read needs file",
+        "none.fallback: documind has no skill 'raed' (did you mean read?)",
+        "there is no step 'never'",
     ]
     missing = [text for text in wanted if not any(text in mistake for mistake in found)]
     assert not missing, found
+
+
+def test_a_fallback_is_kept_with_its_step() -> None:
+    """A value, which may be nothing; another skill, with the step's parameters or its own; what it reads is named."""
+    text = (
+        "workflow: w\nsteps:\n  - {name: a, ask: documind.count, with: {n: 1}, fallback: {value: null}}\n"
+        "  - {name: b, ask: documind.count, with: {n: 2},"
+        " fallback: {ask: documind.read, with: {file: '${steps.a.result}'}}}\n"
+    )
+    flow = read_text(text)
+    check(flow, CATALOGUE)
+    found = nodes(flow)
+    assert found["0.0"]["fallback"] == {"value": None}
+    other = {"agent": "documind", "skill": "read", "given": {"file": "${steps.a.result}"}}
+    assert found["0.1"]["fallback"] == other
+    assert found["0.1"]["uses"]["steps"] == {"a": ("0.0", 1)}
+    built_too = Workflow("w")
+    built_too.add(ask("a", "documind.count", n=1), fallback={"value": None})
+    again = {"ask": "documind.read", "with": {"file": "${steps.a.result}"}}
+    built_too.add(ask("b", "documind.count", n=2), fallback=again)
+    assert nodes(built_too.graph(CATALOGUE)) == found
 
 
 def test_too_much_is_refused() -> None:

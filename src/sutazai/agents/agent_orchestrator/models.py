@@ -63,6 +63,7 @@ class HistoryStep(BaseModel):
     lost: int = Field(description="turns that left nothing: something died")
     took_s: float = Field(description="from its acceptance to its end, or until now")
     error: str = ""
+    fallback: str = Field(default="", description="what took its place, and what had ended how")
 
 
 class History(BaseModel):

@@ -102,4 +102,5 @@ def _step(task: OwnTask, depth: int) -> HistoryStep:
         lost=task.lost,
         took_s=round(max(0, end_ms - task.created_wall_ms) / 1_000, 3),
         error=error[:_CHARACTERS_MAX],
+        fallback="{by} after {instead_of} {status}".format_map(task.fallback) if task.fallback else "",
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sutazai.agents.agent_orchestrator.models import Frame
 from sutazai.agents.agent_orchestrator.scope import StepFailedError, around, child_name
 from sutazai.outside import HUMAN, SIGNAL
-from sutazai.runtime import NonRetryableError
+from sutazai.runtime import Fallback, NonRetryableError
 from sutazai.workflow import expression
 from sutazai.workflow.kinds import APPROVE, ASK, BLOCKS, CHOOSE
 from sutazai.workflow.kinds import SIGNAL as SIGNAL_KIND
@@ -93,6 +93,8 @@ class Steps:
                 raise StepFailedError(
                     f"step {node['name']}: with is no object of parameters but {type(given).__name__}"
                 )
+            if "fallback" in node and attempt + 1 >= attempts(node):
+                options["fallback"] = self._fallback(node, values)
             return self._ctx.call(node["agent"], node["skill"], given, **options)
         if kind in {APPROVE, SIGNAL_KIND}:
             asked = self._compute(
@@ -112,6 +114,16 @@ class Steps:
             variables={name: value for name, value in values.items() if name not in {"inputs", "steps"}},
         )  # fmt: skip
         return self._ctx.call(NAME, "block", frame.model_dump(mode="json"), **options)
+
+    def _fallback(self, node: dict[str, Any], values: dict[str, Any]) -> Any:
+        """What takes the place of the last attempt of a step: a value, or another agent's skill."""
+        found = self._compute(node, lambda: expression.fill(node["fallback"], values))
+        if "agent" not in found:
+            return found.get("value")
+        given = found.get("given")
+        if given is not None and not isinstance(given, dict):
+            raise StepFailedError(f"step {node['name']}: with of its fallback is no object of parameters")
+        return Fallback(found["agent"], found["skill"], given)
 
     def _chosen(self, node: dict[str, Any], values: dict[str, Any]) -> int | None:
         for number, condition in enumerate(node["conditions"]):
