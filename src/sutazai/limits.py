@@ -60,6 +60,7 @@ RETRY_CAP_MS = 60_000
 RETRY_FACTOR_DEFAULT = 2.0
 RETRY_FACTOR_MAX = 10
 RETRY_CAP_MS_MAX = 86_400_000
+CALLS_OPEN_MAX_DEFAULT = 10_000  # of one agent to one other
 RETRY_BUDGET_DEFAULT = 0.2  # retries for each first attempt
 RETRY_LEAST_US_DEFAULT = 1_000_000  # beside that a retry in a second
 RETRY_BUDGET_BURST = 50  # retries at once after a pause

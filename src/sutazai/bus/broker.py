@@ -10,6 +10,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from sutazai.bus import messages
+from sutazai.bus.bulkhead import Bulkhead
 from sutazai.bus.caching import CacheDesk
 from sutazai.bus.clients import ClientDesk
 from sutazai.bus.demand import Demand
@@ -82,6 +83,7 @@ class Broker:
         self.watches = Watches(self.journal)
         self.each = EachDesk(self.journal)
         self.guards = Guards(directory, clock, rng)
+        self.bulkhead = Bulkhead(store.calls(), directory.calls_max)
         self.leases = LeaseBook(self.journal, options, rng, self.end_instance, self.guards)
         self.valve = Valve(self.journal, directory, self._eased)
         self.spill, self.cache = SpillDesk(self), CacheDesk(self)
@@ -233,6 +235,7 @@ class Broker:
         self.look_for_demand()
 
     def _happened(self, event: Event) -> None:
+        self.bulkhead.happened(event)
         if self.guards.happened(event):
             self.guards.fall_back(self.journal, event.agent)
         self.meters.totals.fallbacks += event.kind == "fallback" or "fallback" in event.data

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sutazai.bus import breaker, budget
 from sutazai.errors import NotFoundError
-from sutazai.limits import ATTEMPTS_MAX_DEFAULT, DEADLINE_MS_DEFAULT, RESULT_BYTES_MAX_DEFAULT
+from sutazai.limits import ATTEMPTS_MAX_DEFAULT, CALLS_OPEN_MAX_DEFAULT, DEADLINE_MS_DEFAULT, RESULT_BYTES_MAX_DEFAULT
 from sutazai.outside import OUTSIDE, WAIT_MS_DEFAULT
 from sutazai.store.times import RETRY_DEFAULT, Bound, Rate, Retry
 
@@ -70,7 +70,14 @@ class Directory:
     def queue(self, agent: str) -> Bound | None:
         """How much may wait for an agent; None for no bound of its own."""
         facts = self.agents.get(agent) if self.agents is not None else None
-        return Bound(**facts.queue) if facts is not None and facts.queue else None
+        if facts is None or not (facts.queue.get("tasks_max") or facts.queue.get("bytes_max")):
+            return None
+        return Bound(facts.queue.get("tasks_max", 0), facts.queue.get("bytes_max", 0))
+
+    def calls_max(self, agent: str) -> int:
+        """Open tasks that one other agent may have given it."""
+        facts = self.agents.get(agent) if self.agents is not None else None
+        return CALLS_OPEN_MAX_DEFAULT if facts is None else facts.queue.get("per_caller_max", CALLS_OPEN_MAX_DEFAULT)
 
     def result_bytes_max(self, agent: str) -> int:
         """Largest result of an agent's skills."""

@@ -16,7 +16,7 @@ from sutazai.bus.recall import RecallDesk
 from sutazai.bus.sessions import Instance
 from sutazai.bus.spill import without_file
 from sutazai.bus.watch import error_message
-from sutazai.errors import FencedError, InvalidInputError, ProtocolError, RefusedError
+from sutazai.errors import FencedError, InvalidInputError, ProtocolError, QueueFullError, RefusedError
 from sutazai.outside import OUTSIDE
 from sutazai.store.failure import Failure
 from sutazai.store.model import Commit, NewTask, Outcome, Progress, Turn, Wait
@@ -315,13 +315,14 @@ class InstanceDesk:
         lease = broker.leases.find(request.task, request.fence, instance.ticket)
         if lease is not None:
             broker.leases.renew(lease, broker.clock.now_ms())
-        operation = self._operation(instance, request, lease)
+        operation, asked = self._operation(instance, request, lease)
         started_ms = broker.clock.now_ms()
 
         def done(result: Outcome | RefusedError) -> None:
             if operation.outcome == "failed":
                 self._budgeted(instance.agent, operation, result)
             broker.spill.settled(operation, result)
+            broker.bulkhead.settle(asked)
             self._committed(session, request, result, started_ms)
 
         applied = None
@@ -334,7 +335,7 @@ class InstanceDesk:
 
     def _budgeted(self, agent: str, operation: Commit, result: Outcome | RefusedError) -> None:
         """A token was taken for the next attempt: it is given back when there is none."""
-        if operation.failure is None or not operation.failure.retryable:
+        if not _is_retry(operation.failure):
             return
         if isinstance(result, RefusedError) or result.reply.duplicate or result.reply.status != "queued":
             self._broker.guards.not_retried(agent, operation.hold_ms)
@@ -361,8 +362,11 @@ class InstanceDesk:
             {"t": "committed", "status": result.reply.status, "state_version": result.reply.state_version},
         )
 
-    def _operation(self, instance: Instance, request: messages.Commit, lease: HeldLease | None) -> Commit:
-        failure = None
+    def _operation(
+        self, instance: Instance, request: messages.Commit, lease: HeldLease | None
+    ) -> tuple[Commit, list[str]]:
+        """Read a commit; gives also which calls of it were counted before they are on disk."""
+        failure, asked = None, list[str]()
         if request.outcome == "failed":
             spec = request.error or messages.FailureSpec(message="the turn failed and did not say why")
             failure = Failure(
@@ -374,13 +378,16 @@ class InstanceDesk:
             if failure is None and request.emits:
                 priority = lease.priority if lease is not None and lease.priority >= 0 else 5
                 emits = tuple(self._emit(spec, request, lease, priority) for spec in request.emits)
+                asked = self._broker.bulkhead.ask(instance.agent, emits)
+        except QueueFullError as error:
+            emits, outcome, failure = (), "failed", Failure(error.code, error.detail)
         except RefusedError as error:
-            outcome, failure = "failed", Failure("invalid-commit", error.detail, retryable=False)
+            emits, outcome, failure = (), "failed", Failure("invalid-commit", error.detail, retryable=False)
         wait = None
         if request.wait is not None and outcome == "wait":
             carry = None if request.wait.carry is None else messages.to_json(request.wait.carry)
             wait = Wait(tuple(request.wait.tasks), request.wait.then, carry, request.wait.count)
-        return Commit(
+        commit = Commit(
             task=request.task, fence=request.fence, ticket=instance.ticket, outcome=outcome,
             result=self._result(request) if outcome == "result" else None, failure=failure, wait=wait,
             state=None if request.state is None else messages.to_json(request.state),
@@ -388,9 +395,10 @@ class InstanceDesk:
             effects=messages.to_json(request.effects) if request.effects else None,
             jitter=self._broker.directory.jitter(instance.agent, self._broker.rng),
             retry=self._broker.directory.retry(instance.agent),
-            hold_ms=self._broker.guards.reserve(instance.agent) if failure is not None and failure.retryable else 0,
+            hold_ms=self._broker.guards.reserve(instance.agent) if _is_retry(failure) else 0,
             keeps=tuple((name, messages.to_json(value)) for name, value in (request.keeps or {}).items()),
         )  # fmt: skip
+        return commit, asked
 
     def _result(self, request: messages.Commit) -> str | Spilled:
         if request.result_ref is None:
@@ -415,6 +423,11 @@ class InstanceDesk:
         broker.dispatcher.forget(instance)
         instance.leaving = True
         session.reply(request.id, {"t": "bye"})
+
+
+def _is_retry(failure: Failure | None) -> bool:
+    """Whether a failure asks for a retry out of the budget; back-pressure is none."""
+    return failure is not None and failure.retryable and failure.code != QueueFullError.code
 
 
 def _bounded(detail: Any) -> Any:

@@ -307,7 +307,7 @@ def _agent(row: planner.AgentRow, sources: Sources) -> Agent:
         state_keep_ms=agent.state_keep_ms,
         rate=asdict(agent.rate) if agent.rate.interval_us else {},
         retry=asdict(agent.retry),
-        queue=asdict(agent.queue) if agent.queue.tasks_max or agent.queue.bytes_max else {},
+        queue=asdict(agent.queue),
         breaker=asdict(agent.breaker),
         result_bytes_max=agent.result_bytes_max,
         schedules=[_schedule(schedule) for schedule in agent.schedules],

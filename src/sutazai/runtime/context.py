@@ -391,7 +391,9 @@ class Context:
         The index counts within that place, so a turn that is executed again names the same children, and a step that
         runs again with other results names new ones.
         """
-        site = "\x1f".join((self.task.step, self._marker, str(self.state_version), agent, skill, key))
+        # Its own agent too: one that took the task over as a fallback names other children than who had it before.
+        own = (self.task.agent, self.task.step, self._marker, str(self.state_version))
+        site = "\x1f".join((*own, agent, skill, key))
         index = self._counts.get(site, 0)
         self._counts[site] = index + 1
         return child_task_id(self.task.id, site, index)

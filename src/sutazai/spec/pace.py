@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sutazai.limits import (
+    CALLS_OPEN_MAX_DEFAULT,
     RETRY_BASE_MS,
     RETRY_BUDGET_DEFAULT,
     RETRY_CAP_MS,
@@ -83,10 +84,12 @@ class Queue:
     Attributes:
         tasks_max: open tasks; 0 for no bound of its own.
         bytes_max: of their inputs; 0 for no bound of its own.
+        per_caller_max: open tasks that one other agent may have given it.
     """
 
     tasks_max: int = 0
     bytes_max: int = 0
+    per_caller_max: int = CALLS_OPEN_MAX_DEFAULT
 
 
 RATE_DEFAULT = Rate()

@@ -52,7 +52,11 @@ def read_queue(section: Section, base: Queue) -> Queue:
     inner = section.section("queue")
     if inner is None:
         return base
-    queue = Queue(inner.count("tasks", base.tasks_max, most=QUEUE_TASKS_MAX), inner.size("bytes", base.bytes_max))
+    queue = Queue(
+        inner.count("tasks", base.tasks_max, most=QUEUE_TASKS_MAX),
+        inner.size("bytes", base.bytes_max),
+        inner.count("per_caller", base.per_caller_max, most=QUEUE_TASKS_MAX),
+    )
     inner.finish()
     if queue.bytes_max > QUEUE_BYTES_MAX:
         most = format_bytes(QUEUE_BYTES_MAX)

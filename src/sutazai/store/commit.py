@@ -14,6 +14,7 @@ from sutazai.limits import (
     CARRY_BYTES_MAX,
     EFFECTS_BYTES_MAX,
     EMITS_PER_TURN_MAX,
+    INFRA_LOSSES_MAX_DEFAULT,
     KEPT_BYTES_MAX,
     STATE_BYTES_MAX,
     TASK_DEPTH_MAX,
@@ -133,21 +134,19 @@ def _fail(txn: Txn, row: Row, operation: Commit, failure: Failure) -> str:
     """A turn failed: again, or dead, or failed for good. Nothing else of it is kept."""
     error = failure.as_json()
     text = json.dumps(error, separators=(",", ":"))
-    if not failure.retryable:
-        status = FAILED
-    elif row.attempt >= row.attempts_max or row.turns + 1 >= TURNS_PER_TASK_MAX:
-        status = DEAD
-    else:
-        status = QUEUED
+    is_pressed = failure.code == QueueFullError.code  # back-pressure is nobody's failure: the attempt is given back
+    used_up = row.losses + 1 >= INFRA_LOSSES_MAX_DEFAULT if is_pressed else row.attempt >= row.attempts_max
+    again = QUEUED if not used_up and row.turns + 1 < TURNS_PER_TASK_MAX else DEAD
+    status = again if failure.retryable else FAILED
     instead = None if status == QUEUED else fallback.chosen(txn, row, status)
     after = status if instead is None else instead[0]
     txn.end_turn(row, "failed", after, effects=operation.effects, error=text)
     if instead is not None:
         fallback.use(txn, row, status, error, instead, revoke=False)
     elif status == QUEUED:
-        pause_ms = operation.retry.pause_ms(row.attempt, operation.jitter)
+        pause_ms = operation.retry.pause_ms(row.losses + 1 if is_pressed else row.attempt, operation.jitter)
         pause_ms = operation.retry.held_ms(pause_ms, operation.hold_ms, row.deadline_ms - txn.now_ms)
-        txn.requeue(row, pause_ms=pause_ms, fence_add=0, error=error)
+        txn.requeue(row, pause_ms=pause_ms, fence_add=0, error=error, own=not is_pressed)
     else:
         txn.finish(row, status, revoke=False, error=error)
     return STATUS_NAMES[after]

@@ -70,6 +70,7 @@ _UNFORESEEN = (OverflowError, ValueError, TypeError, KeyError, RecursionError)
 _COUNTS = sql("counts")
 _NEWEST = sql("seq_newest")
 _LEASES = sql("leases")
+_CALLS = sql("calls_open")
 _DUE_NEXT = sql("due_next")
 _DEADLINE_NEXT = sql("deadline_next")
 _CLOCK_GET = sql("clock_get")
@@ -176,6 +177,10 @@ class SqlStore:
         """Turns that were running when the store was opened."""
         rows = self._database.execute(_LEASES).fetchall()
         return [model.Lease(name, agent, fence, ticket or "", pid or 0) for name, agent, fence, ticket, pid in rows]
+
+    def calls(self) -> list[tuple[str, str, str]]:
+        """Open tasks that turns made: identifier, agent of the turn, own agent."""
+        return [(name, caller, callee) for name, caller, callee in self._database.execute(_CALLS).fetchall()]
 
     def timers(self) -> tuple[int, int]:
         """Earliest due time and earliest deadline, 0 for none."""

@@ -138,6 +138,10 @@ class Store(Protocol):
         """Turns that were running when the store was opened."""
         ...
 
+    def calls(self) -> list[tuple[str, str, str]]:
+        """Open tasks that turns made: identifier, agent of the turn, own agent."""
+        ...
+
     def timers(self) -> tuple[int, int]:
         """Earliest due time and earliest deadline, 0 for none."""
         ...

@@ -204,14 +204,14 @@ class Txn:
                 self.finish(child, CANCELLED, revoke=True, error={"code": "cancelled", "message": reason})
             stack += [seq for (seq,) in self.execute(_CHILDREN_ALL, (above,)).fetchall()]
 
-    def requeue(self, row: Row, *, pause_ms: int, fence_add: int, error: dict[str, Any]) -> int:
-        """Put a leased task back: after a pause for the agent's own failure; without one the attempt is given back.
+    def requeue(self, row: Row, *, pause_ms: int, fence_add: int, error: dict[str, Any], own: bool = True) -> int:
+        """Put a leased task back after a pause; without one, or when it was not its own failure, with its attempt.
 
         Returns:
             When it is due, 0 for at once.
         """
-        own = pause_ms > 0
-        due_ms = self.now_ms + pause_ms if own else 0
+        own = own and pause_ms > 0
+        due_ms = self.now_ms + pause_ms if pause_ms > 0 else 0
         self.execute(
             _REQUEUE,
             {

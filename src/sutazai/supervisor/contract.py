@@ -237,7 +237,8 @@ class Agent:
             is missing takes the default.
         schedules: times at which it is given a task: ``[{name, cron, timezone, skill, input, catch_up, priority,
             deadline_ms}]``.
-        queue: how much may wait for it: ``{tasks_max, bytes_max}``, each 0 for no bound; empty for none.
+        queue: how much may wait for it: ``{tasks_max, bytes_max}``, each 0 for no bound, and ``per_caller_max``; what
+            is missing takes the default.
         breaker: when it is left alone: ``{enabled, failures, ratio, volume, window_ms, pause_ms, pause_ms_max, probes,
             timeout_ms, when_open}``; what is missing takes the default.
         result_bytes_max: largest result of its skills, as JSON.

@@ -299,6 +299,9 @@ class Checks:
             self._judge(task, spec["input"]["kind"], rows[task][4])
         if len(self._accepted) != self._query(_GIVEN)[0][0]:
             self._world.fail("a submission under one key was stored twice, or somebody made a task up")
+        broker = self._world.broker
+        if broker is not None and broker.bulkhead.calls():
+            self._world.fail(f"nothing is open, and these calls are counted: {broker.bulkhead.calls()}")
         self._check_replays()
         self._check_turns()
         self._check_children()
@@ -322,11 +325,13 @@ class Checks:
                 self._world.fail(f"{name} is {handled}, replayed by {replayed_by}; {again} says it replays it")
 
     def _check_turns(self) -> None:
-        for name, status, results, waits in self._query(
+        for name, status, results, waits, used in self._query(
             "SELECT id, status, (SELECT COUNT(*) FROM turns WHERE task = seq AND outcome IN ('result', 'signal')),"
-            " (SELECT COUNT(*) FROM turns WHERE task = seq AND outcome = 'wait' AND step = '') FROM tasks"
+            " (SELECT COUNT(*) FROM turns WHERE task = seq AND outcome = 'wait' AND step = ''),"
+            " (SELECT used FROM fallbacks WHERE task = seq) FROM tasks"
         ):
-            if results != (status == SUCCEEDED) or waits > 1:
+            by = json.loads(used)["by"] if used else ""  # a value is a result, another agent begins anew
+            if results + (by == "value") != (status == SUCCEEDED) or waits > 1 + (by not in {"", "value"}):
                 self._world.fail(f"{name} is {STATUS_NAMES[status]} with {results} results and {waits} first waits")
         for name, events, stored in self._query(
             "SELECT id, events, (SELECT COUNT(*) FROM task_events WHERE task = tasks.seq) FROM tasks"

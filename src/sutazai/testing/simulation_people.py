@@ -394,10 +394,13 @@ class Instance(Person):
     def _child(self, task: dict[str, Any], index: int) -> dict[str, Any]:
         depth = task["input"]["depth"]
         kind = ("fan", "ok", "flaky")[index % 3] if depth > 0 else ("slow", "flaky", "fatal")[index % 3]
-        return {
+        child = {
             "id": child_task_id(task["id"], "here", index), "agent": ("alpha", "beta")[index % 2], "skill": "do",
             "input": {"kind": kind, "width": 2, "depth": depth - 1}, "deadline_ms": 300_000,
         }  # fmt: skip
+        instead = self.rng.choice([None, None, {"value": {"instead": index}}, {"agent": "alpha", "skill": "do"}])
+        refuses = self.world.chance(0.1)
+        return child | ({"fallback": instead} if instead else {}) | ({"when_open": "refuse"} if refuses else {})
 
     def _state(self, turn: dict[str, Any], what: str) -> dict[str, Any]:
         """Append to the session's journal what this commit is; an entry that is there is not written again."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -43,6 +44,8 @@ def test_children_have_the_same_names_again() -> None:
         again.call("b", "s", key="k").id,
     ]
     assert context(step="go").call("b", "s").id != names[0]
+    other = Context(replace(turn(), task=replace(turn().task, agent="stand-in")), Surroundings())
+    assert other.call("b", "s").id != names[0], "an agent that took the task over"
 
 
 def test_a_step_that_runs_again_names_new_children() -> None:

@@ -66,7 +66,12 @@ def test_what_the_manifest_says_is_what_the_broker_does(load: Callable[[str], An
 
 def test_queues(load: Callable[[str], Any]) -> None:
     """Each bound by itself; without one there is none."""
-    cases = {"{}": Queue(), "{queue: {tasks: 5}}": Queue(5, 0), "{queue: {bytes: 2MB}}": Queue(0, 2 << 20)}
+    cases = {
+        "{}": Queue(),
+        "{queue: {tasks: 5}}": Queue(5, 0),
+        "{queue: {bytes: 2MB}}": Queue(0, 2 << 20),
+        "{queue: {per_caller: 50}}": Queue(0, 0, 50),
+    }
     for text, queue in cases.items():
         [agent] = load(AGENT + text + "\n").agents.values()
         assert agent.queue == queue
@@ -106,6 +111,7 @@ def test_a_result_has_a_bound(load: Callable[[str], Any]) -> None:
         ("{breaker: off}", "keys with values", ""),
         ("{retry: {budget: 20}}", "20 has no unit", "20%"),
         ("{retry: {least: 2000/s}}", "more than a thousand", "1000/s"),
+        ("{queue: {per_caller: 0}}", "out of bounds", "from 1"),
         ("{queue: {tasks: 0}}", "out of bounds", "from 1"),
         ("{queue: {bytes: 10}}", "10 has no unit", "10MB"),
         ("{queue: {bytes: 2GB}}", "is more than 512 MB", "at most 512 MB"),

@@ -20,6 +20,11 @@ SELECT seq FROM tasks WHERE status < 3 AND deadline_ms <= ? ORDER BY deadline_ms
 -- Turns that were running when the broker stopped.
 SELECT id, agent, fence, ticket, pid FROM tasks WHERE status = 1 AND status < 3 AND deadline_ms > 0;
 
+-- name: calls_open
+-- Open tasks that turns made, and whose turns. Every open task has a deadline: saying so leads to their index.
+SELECT c.id, p.agent, c.agent FROM tasks AS c JOIN tasks AS p ON p.seq = c.parent
+WHERE c.status < 3 AND c.deadline_ms > 0 AND c.parent IS NOT NULL;
+
 -- name: counts
 -- Tasks by agent and status, and how many of the queued may be claimed now; of the dead ones, those nobody has handled.
 -- Every open task has a deadline: saying so leads SQLite to their index, past all that is over.
