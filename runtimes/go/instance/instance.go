@@ -63,7 +63,7 @@ type instance struct {
 	link     *link
 	draining bool
 	resting  bool
-	scratch  scratch
+	scratch  *scratch
 }
 
 // Run is an instance from its first connection to its end. When the context ends, the instance stops at once: its turn is
@@ -78,7 +78,7 @@ func Run(ctx context.Context, options Options) (end End) {
 	if options.Patience == 0 {
 		options.Patience = Patience
 	}
-	i := &instance{Options: options, link: newLink(options.Broker, options.Identity, options.Patience)}
+	i := &instance{Options: options, link: newLink(options.Broker, options.Identity, options.Patience), scratch: &scratch{}}
 	if i.Drain == nil {
 		i.Drain = make(chan struct{})
 	}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"testing"
 	"time"
+
+	"sutazai/agent"
 )
 
 func TestAnInstanceSaysWhoItIsPullsRunsAndCommits(t *testing.T) {
@@ -275,5 +277,86 @@ func TestAFullDiskIsWaitedFor(t *testing.T) {
 	again := p.expect("commit")
 	if again["fence"] != first["fence"] || again["id"] == first["id"] {
 		t.Errorf("%v", again)
+	}
+}
+
+// deaf is an agent whose skill does not listen to its context; the function lets it return.
+func deaf(t *testing.T) (*agent.Agent, func()) {
+	t.Helper()
+	release := make(chan struct{})
+	patience := stopPatience
+	stopPatience = 100 * time.Millisecond
+	made := agent.New("conformance",
+		agent.Skill("deaf", "Waits for the test alone.", func(*agent.Context, struct{}) (struct{}, error) {
+			<-release
+			return struct{}{}, nil
+		}),
+		agent.Skill("folder", "Gives its folder.", func(ctx *agent.Context, _ struct{}) (string, error) {
+			return ctx.Scratch()
+		}),
+	)
+	return made, func() {
+		close(release)
+		stopPatience = patience
+		for until := time.Now().Add(longEnough); abandoned.Load() != 0; time.Sleep(time.Millisecond) {
+			if time.Now().After(until) {
+				t.Fatal("a skill that has returned still counts as one that runs on")
+			}
+		}
+	}
+}
+
+func TestASkillThatDoesNotListenIsLeftAndTheInstanceGoesOn(t *testing.T) {
+	broker := newFakeBroker(t)
+	code, letGo := deaf(t)
+	defer letGo()
+	start(t, broker, func(options *Options) { options.Agent = code })
+	p := broker.accept()
+	p.expect("pull")
+	p.turn("t_0", 1, "folder", fields{}, nil)
+	first := p.expect("commit")
+	p.committed(first, "succeeded")
+	p.turn("t_1", 1, "deaf", fields{}, fields{"deadline_left_ms": 50})
+	commit := p.expect("commit")
+	failure, _ := commit["error"].(fields)
+	if commit["outcome"] != "failed" || failure["code"] != "deadline" || commit["pull"] != true {
+		t.Errorf("%v", commit)
+	}
+	p.committed(commit, "expired")
+	p.turn("t_2", 1, "deaf", fields{}, nil)
+	p.expect("heartbeat")
+	p.send(fields{"t": "cancel", "task": "t_2", "fence": 1})
+	p.expect("pull")
+	if count := abandoned.Load(); count != 2 {
+		t.Errorf("%d run on", count)
+	}
+	p.turn("t_3", 1, "folder", fields{}, nil)
+	if second := p.expect("commit"); second["result"] == first["result"] {
+		t.Errorf("the folder of the skill that runs on is used again: %v", second)
+	}
+}
+
+func TestNotMoreThanSomeSkillsRunOn(t *testing.T) {
+	broker := newFakeBroker(t)
+	code, letGo := deaf(t)
+	defer letGo()
+	start(t, broker, func(options *Options) { options.Agent = code })
+	p := broker.accept()
+	for number := 1; number <= AbandonedMax; number++ {
+		p.turn(fmt.Sprint("t_", number), number, "deaf", fields{}, fields{"deadline_left_ms": 1})
+		p.committed(p.expect("commit"), "expired")
+	}
+	p.turn("t_9", 9, "deaf", fields{}, fields{"deadline_left_ms": 1})
+	for beats := 0; beats < 12; { // lease_ms of the fake broker is short: more than the patience with a skill
+		message, err := p.read()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if message["t"] == "commit" {
+			t.Fatal("one more is left to run on: nobody ends the worker")
+		}
+		if message["t"] == "heartbeat" {
+			beats++
+		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"sutazai/agent"
@@ -18,6 +19,23 @@ const (
 	endOrdered = "ended"
 )
 
+// A skill that was asked to stop has this long to return; the broker orders the instance's end after 2 s without a word.
+// Tests shorten it.
+var stopPatience = time.Second
+
+// AbandonedMax is how many skills that do not return may run on in a process. One more, and the broker's order ends the
+// process with all that run in it.
+const AbandonedMax = 4
+
+// abandoned counts goroutines of this process whose turn is over and whose skill has not returned.
+var abandoned atomic.Int64
+
+// What became of a skill.
+const (
+	returned = 1 + iota
+	left
+)
+
 type running struct {
 	*instance
 	turn   wire.Turn
@@ -27,6 +45,8 @@ type running struct {
 	cancel context.CancelFunc
 	reason string
 
+	state    atomic.Int32  // 0, returned or left
+	left     *scratch      // its folder, once it is left
 	progress chan struct{} // there is news of it
 	lost     chan string   // a checkpoint learned that the turn is lost
 }
@@ -51,12 +71,43 @@ func (i *instance) turn(ctx context.Context, message wire.Message) {
 		OnProgress: func() { notify(r.progress) }, OnCheckpoint: r.checkpoint, OnAsk: r.ask,
 	})
 	done := make(chan wire.Commit, 1)
-	go func() { done <- agent.Execute(i.Agent, turn, r.ctx) }()
+	go r.execute(done)
 	commit := r.watch(ctx, done)
 	if ctx.Err() != nil {
 		return
 	}
 	r.finish(ctx, commit)
+}
+
+// execute runs the skill; one that was abandoned meanwhile is not counted any more once it has returned.
+func (r *running) execute(done chan<- wire.Commit) {
+	commit := agent.Execute(r.Agent, r.turn, r.ctx)
+	if r.state.Swap(returned) == left {
+		abandoned.Add(-1)
+		r.Log.Warning("a skill that did not listen to its context has returned", "task", r.held.Task)
+		r.left.remove()
+		return
+	}
+	done <- commit
+}
+
+// abandon lets a skill that does not return run on, with its folder, and gives the instance back; false when too many do.
+func (r *running) abandon() bool {
+	if abandoned.Add(1) > AbandonedMax {
+		abandoned.Add(-1)
+		r.Log.Error("a skill does not listen to its context and too many run on already: this worker is about to be ended",
+			"task", r.held.Task, "skill", r.turn.Task.Skill, "running_on", AbandonedMax)
+		return false
+	}
+	r.left = r.instance.scratch
+	if !r.state.CompareAndSwap(0, left) { // it returned just now
+		abandoned.Add(-1)
+		return false
+	}
+	r.instance.scratch = &scratch{}
+	r.Log.Warning("a skill does not listen to its context: its turn is over, its goroutine runs on",
+		"task", r.held.Task, "skill", r.turn.Task.Skill, "reason", r.reason, "running_on", abandoned.Load())
+	return true
 }
 
 func notify(channel chan struct{}) {
@@ -74,6 +125,7 @@ func (r *running) watch(ctx context.Context, done <-chan wire.Commit) wire.Commi
 	defer over.Stop()
 	ended := ctx.Done()
 	lastTold := time.Time{}
+	var late <-chan time.Time // set when it was asked to stop
 	for {
 		select {
 		case commit := <-done:
@@ -85,6 +137,10 @@ func (r *running) watch(ctx context.Context, done <-chan wire.Commit) wire.Commi
 			lastTold = time.Now()
 			r.beat()
 			heartbeat.Reset(r.link.heartbeatEvery())
+		case <-late:
+			if r.abandon() {
+				return wire.Commit{}
+			}
 		case <-r.progress:
 			restart(heartbeat, progressGap-minimum(progressGap, time.Since(lastTold)))
 		case <-r.link.wake:
@@ -99,6 +155,9 @@ func (r *running) watch(ctx context.Context, done <-chan wire.Commit) wire.Commi
 			ended = nil
 			r.stop(endOrdered)
 		}
+		if r.reason != "" && late == nil {
+			late = time.After(stopPatience)
+		}
 	}
 }
 
@@ -109,8 +168,7 @@ func minimum(a, b time.Duration) time.Duration {
 	return b
 }
 
-// stop asks the skill to return; what it returns is dropped. One that does not listen is ended by the broker's order to
-// sutazaid, together with its worker.
+// stop asks the skill to return; what it returns is dropped. One that does not listen is abandoned after a time.
 func (r *running) stop(reason string) {
 	if r.reason == "" {
 		r.reason = reason
