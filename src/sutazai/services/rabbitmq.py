@@ -17,13 +17,13 @@ import re
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from sutazai.errors import HostError
 from sutazai.services.files import own_folder, secret, write_private
+from sutazai.services.ports import free_ports
 from sutazai.units import MIB
 
 INSTALL = "apt-get install -y --no-install-recommends rabbitmq-server"
@@ -190,22 +190,11 @@ def _read(arguments: list[str]) -> Settings:
     if given.memory < MEMORY_BYTES_MIN:
         least = MEMORY_BYTES_MIN // MIB
         raise HostError(f"RabbitMQ needs a limit of at least {least} MB (--memory {MEMORY_BYTES_MIN})")
-    free = _free_ports(2)
+    free = free_ports(2)
     return Settings(
         given.state.absolute(), given.port, given.management_port, given.memory, given.mapper_port or free[0],
         given.distribution_port or free[1],
     )  # fmt: skip
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
 
 
 def _start_mapper(settings: Settings) -> None:

@@ -15,20 +15,18 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any
 
 from sutazai.errors import ProtocolError, RefusedError, StorageFullError, UnavailableError
+from sutazai.testing.running import Running
 from sutazai.wire.transport import BlockingConnection
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 _START_WAIT_S = 30.0
 _ANSWER_S = 30.0
 _PAUSE_S = 0.01
 
 
-class BrokerProcess:
+class BrokerProcess(Running):
     """A real broker.
 
     Args:
@@ -155,21 +153,6 @@ class BrokerProcess:
         )  # fmt: skip
         self._helpers.append(process)
         return process
-
-    def __enter__(self) -> Self:
-        """Start it."""
-        try:
-            self.start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """End everything."""
-        self.close()
 
     def close(self) -> None:
         """End all processes and remove the folder."""

@@ -11,21 +11,20 @@ import itertools
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from sutazai.errors import HostError, UnavailableError
 from sutazai.services import postgres
+from sutazai.services.ports import free_ports
 from sutazai.store.opening import read_dsn
+from sutazai.testing.running import Running
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from sutazai.testing.broker_load import Query
 
 _START_WAIT_S = 60.0
@@ -46,7 +45,7 @@ def missing() -> str:
     return ""
 
 
-class PostgresServer:
+class PostgresServer(Running):
     """A real server.
 
     Args:
@@ -62,9 +61,7 @@ class PostgresServer:
             subprocess.run(["cp", "-a", str(like.state), str(self.state)], check=True)
         self._process: subprocess.Popen[bytes] | None = None
         self._schemas = itertools.count(1)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        (self.port,) = free_ports(1)
 
     @property
     def pid(self) -> int:
@@ -161,21 +158,6 @@ class PostgresServer:
         """Stop all its processes where they stand (SIGSTOP), or let them go on."""
         for pid in [self.pid, *_children(self.pid)]:
             os.kill(pid, signal.SIGCONT if thaw else signal.SIGSTOP)
-
-    def __enter__(self) -> Self:
-        """Start it."""
-        try:
-            self.start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """End it."""
-        self.close()
 
     def close(self) -> None:
         """End it at once and remove its folder."""

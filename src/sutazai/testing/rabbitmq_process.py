@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from sutazai.errors import UnavailableError
+from sutazai.services.ports import free_ports
 from sutazai.units import MIB
 
 MEMORY_BYTES = 384 * MIB
@@ -38,7 +39,7 @@ class RabbitMQProcess:
         self.folder = Path(tempfile.mkdtemp(prefix="rq", dir="/tmp"))
         self.state = self.folder / "state"
         self.log = self.folder / "log"
-        self.port, self.management_port, self._mapper_port, self._distribution_port = _free_ports(4)
+        self.port, self.management_port, self._mapper_port, self._distribution_port = free_ports(4)
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -142,14 +143,3 @@ class RabbitMQProcess:
         """End it and remove its folder."""
         self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sutazai.errors import UnavailableError
+from sutazai.services.ports import free_ports
 from sutazai.units import MIB
 
 if TYPE_CHECKING:
@@ -28,9 +29,7 @@ class ValkeyProcess:
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="vk", dir="/tmp"))
         self.url_file = self.folder / "state/url"
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        (self.port,) = free_ports(1)
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> ValkeyProcess:
