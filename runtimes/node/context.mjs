@@ -33,7 +33,10 @@ export function childTaskId(parent, site, index) {
   return `t_${digits}`;
 }
 
-/** What may be said of a call: priority, deadline_s, delay_s, session, key, idempotency_key. */
+/**
+ * What may be said of a call: priority, deadline_s, delay_s, session, key, idempotency_key; fallback (`{value}`, or
+ * `{agent, skill, input, deadline_ms}`) and when_open (`refuse`), as the protocol says them.
+ */
 export class Call {
   constructor(fields) {
     Object.assign(this, fields);
@@ -116,6 +119,8 @@ export class Context {
       id: this.#childId(agent, skill, options.key ?? ""), agent, skill, input: JSON.parse(text), priority,
       session: options.session || null, delay_ms: Math.round((options.delay_s ?? 0) * 1_000),
       deadline_ms: Math.round((options.deadline_s ?? 0) * 1_000) || null, idempotency_key: options.idempotency_key || null,
+      ...(options.fallback === undefined ? {} : { fallback: options.fallback }),
+      ...(options.when_open ? { when_open: options.when_open } : {}),
     });
   }
 
@@ -189,7 +194,8 @@ export class Context {
 
   #childId(agent, skill, key) {
     const marker = this.results[0]?.task ?? "";
-    const site = [this.task.step, marker, this.#version, agent, skill, key].join("\x1f");
+    // Its own agent too: one that took the task over as a fallback names other children than who had it before.
+    const site = [this.task.agent, this.task.step, marker, this.#version, agent, skill, key].join("\x1f");
     const index = this.#counts.get(site) ?? 0;
     this.#counts.set(site, index + 1);
     return childTaskId(this.task.id, site, index);

@@ -254,7 +254,8 @@ func short(data []byte) string {
 func (c *Context) childID(agent, skill, key string) string {
 	c.mutex.Lock()
 	defer c.mutex.Unlock()
-	site := strings.Join([]string{c.Task.Step, c.marker, fmt.Sprint(c.version), agent, skill, key}, separator)
+	// Its own agent too: one that took the task over as a fallback names other children than who had it before.
+	site := strings.Join([]string{c.Task.Agent, c.Task.Step, c.marker, fmt.Sprint(c.version), agent, skill, key}, separator)
 	index := c.counts[site]
 	c.counts[site]++
 	return ids.ChildTaskID(c.Task.ID, site, index)
