@@ -74,7 +74,7 @@ def test_result(rig: Any) -> None:
 def test_wait_and_continuation(rig: Any) -> None:
     """Children have the ids that every language computes, and come back in order in a new turn."""
     task = rig.run("fan", {"parts": 3})
-    site = "\x1f".join(("conformance", "", "", "0", "conformance", "echo", ""))
+    site = "conformance\x1f\x1f\x1f0\x1fconformance\x1fecho\x1f"
     wanted = [child_task_id(task["id"], site, index) for index in range(3)]
     assert task["status"] == "succeeded", task
     assert task["result"] == {"ids": wanted, "values": [0, 1, 2], "parts": 3}

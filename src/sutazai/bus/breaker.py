@@ -109,6 +109,13 @@ class Breaker:
         """When an open one lets a probe through; 0 when it is not open."""
         return self._until_ms if self.state is State.OPEN else 0
 
+    def probe_pause_ms(self, task: str) -> int:
+        """How long a probe that fails stays away, so that the next one is another task; 0 when it is no probe."""
+        return 2 * self._ceiling_ms() if task in self._probing else 0
+
+    def _ceiling_ms(self) -> int:
+        return min(self.policy.pause_ms_max, self.policy.pause_ms << min(self._openings, _OPENINGS_GROWN_MAX))
+
     def since_ms(self) -> int:
         """When it came into its state; 0 for the beginning."""
         return self._since_ms
@@ -198,8 +205,7 @@ class Breaker:
     def _open(self, now_ms: int, draw: float, why: str) -> None:
         if self.state is State.CLOSED and now_ms - self._since_ms > self.policy.window_ms:
             self._openings = 0  # it was well for a whole window: the pauses begin anew
-        ceiling_ms = min(self.policy.pause_ms_max, self.policy.pause_ms << min(self._openings, _OPENINGS_GROWN_MAX))
-        self._until_ms = now_ms + max(1, int(ceiling_ms * (0.5 + 0.5 * min(1.0, max(0.0, draw)))))
+        self._until_ms = now_ms + max(1, int(self._ceiling_ms() * (0.5 + 0.5 * min(1.0, max(0.0, draw)))))
         self._openings += 1
         self.opened += 1
         self.why = why

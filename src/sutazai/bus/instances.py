@@ -396,6 +396,7 @@ class InstanceDesk:
             jitter=self._broker.directory.jitter(instance.agent, self._broker.rng),
             retry=self._broker.directory.retry(instance.agent),
             hold_ms=self._broker.guards.reserve(instance.agent) if _is_retry(failure) else 0,
+            probe_ms=self._broker.guards.probe_ms(instance.agent, request.task) if failure is not None else 0,
             keeps=tuple((name, messages.to_json(value)) for name, value in (request.keeps or {}).items()),
         )  # fmt: skip
         return commit, asked

@@ -176,7 +176,17 @@ class LeaseBook:
             self._lost(lease, result)
 
         self._journal.enqueue(
-            Lose(lease.task, lease.fence, own=own, reason=reason, jitter=jitter, retry=retry, hold_ms=hold_ms), lost
+            Lose(
+                lease.task,
+                lease.fence,
+                own=own,
+                reason=reason,
+                jitter=jitter,
+                retry=retry,
+                hold_ms=hold_ms,
+                probe_ms=self._guards.probe_ms(lease.agent, lease.task) if own else 0,
+            ),
+            lost,
         )
 
     def started_ms(self, task: str) -> int:

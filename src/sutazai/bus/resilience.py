@@ -205,6 +205,11 @@ class Guards:
 
         journal.enqueue(FallBack(agent, self.failure(agent), after), done)
 
+    def probe_ms(self, agent: str, task: str) -> int:
+        """How long a turn that fails now stays away when it is a probe; 0 when it is none."""
+        found = self.breaker(agent)
+        return 0 if found is None else found.probe_pause_ms(task)
+
     def reserve(self, agent: str) -> int:
         """A turn failed and may be tried again: take a token for that.
 

@@ -134,8 +134,9 @@ def _fail(txn: Txn, row: Row, operation: Commit, failure: Failure) -> str:
     """A turn failed: again, or dead, or failed for good. Nothing else of it is kept."""
     error = failure.as_json()
     text = json.dumps(error, separators=(",", ":"))
-    is_pressed = failure.code == QueueFullError.code  # back-pressure is nobody's failure: the attempt is given back
-    used_up = row.losses + 1 >= INFRA_LOSSES_MAX_DEFAULT if is_pressed else row.attempt >= row.attempts_max
+    # Back-pressure is nobody's failure, and a probe is made for all: the attempt is given back.
+    is_given_back = failure.code == QueueFullError.code or operation.probe_ms > 0
+    used_up = row.losses + 1 >= INFRA_LOSSES_MAX_DEFAULT if is_given_back else row.attempt >= row.attempts_max
     again = QUEUED if not used_up and row.turns + 1 < TURNS_PER_TASK_MAX else DEAD
     status = again if failure.retryable else FAILED
     instead = None if status == QUEUED else fallback.chosen(txn, row, status)
@@ -144,9 +145,11 @@ def _fail(txn: Txn, row: Row, operation: Commit, failure: Failure) -> str:
     if instead is not None:
         fallback.use(txn, row, status, error, instead, revoke=False)
     elif status == QUEUED:
-        pause_ms = operation.retry.pause_ms(row.losses + 1 if is_pressed else row.attempt, operation.jitter)
-        pause_ms = operation.retry.held_ms(pause_ms, operation.hold_ms, row.deadline_ms - txn.now_ms)
-        txn.requeue(row, pause_ms=pause_ms, fence_add=0, error=error, own=not is_pressed)
+        pause_ms = operation.retry.pause_ms(row.losses + 1 if is_given_back else row.attempt, operation.jitter)
+        pause_ms = operation.retry.held_ms(
+            pause_ms, operation.hold_ms + operation.probe_ms, row.deadline_ms - txn.now_ms
+        )
+        txn.requeue(row, pause_ms=pause_ms, fence_add=0, error=error, own=not is_given_back)
     else:
         txn.finish(row, status, revoke=False, error=error)
     return STATUS_NAMES[after]

@@ -57,7 +57,8 @@ def lose(txn: Txn, operation: Lose) -> str | None:
     code = "lost" if operation.own else "interrupted"
     error = {"code": code, "message": operation.reason, "retryable": True}
     text = json.dumps(error, separators=(",", ":"))
-    used_up = row.attempt >= row.attempts_max if operation.own else row.losses + 1 >= INFRA_LOSSES_MAX_DEFAULT
+    is_attempt = operation.own and not operation.probe_ms
+    used_up = row.attempt >= row.attempts_max if is_attempt else row.losses + 1 >= INFRA_LOSSES_MAX_DEFAULT
     if used_up or row.turns + 1 >= TURNS_PER_TASK_MAX:
         instead = fallback.chosen(txn, row, DEAD)
         after = DEAD if instead is None else instead[0]
@@ -71,8 +72,10 @@ def lose(txn: Txn, operation: Lose) -> str | None:
     pause_ms = 0
     if operation.own:
         pause_ms = operation.retry.pause_ms(row.attempt, operation.jitter)
-        pause_ms = operation.retry.held_ms(pause_ms, operation.hold_ms, row.deadline_ms - txn.now_ms)
-    txn.requeue(row, pause_ms=pause_ms, fence_add=1, error=error)
+        pause_ms = operation.retry.held_ms(
+            pause_ms, operation.hold_ms + operation.probe_ms, row.deadline_ms - txn.now_ms
+        )
+    txn.requeue(row, pause_ms=pause_ms, fence_add=1, error=error, own=is_attempt)
     return STATUS_NAMES[QUEUED]
 
 

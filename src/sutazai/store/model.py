@@ -135,6 +135,8 @@ class Commit(Struct, frozen=True):
         keeps: name and JSON text of values for the task's later turns.
         retry: pauses of the agent.
         hold_ms: added to the pause before a retry, because the agent's budget is used up.
+        probe_ms: the turn was a probe of an open circuit: when it failed it gets its attempt back, and stays away so
+            long that the next probe is another task; 0 for none.
     """
 
     task: str
@@ -152,6 +154,7 @@ class Commit(Struct, frozen=True):
     keeps: tuple[tuple[str, str], ...] = ()
     retry: Retry = RETRY_DEFAULT
     hold_ms: int = 0
+    probe_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +169,7 @@ class Lose:
         jitter: a draw from 0 to 1 for the backoff.
         retry: pauses of the agent.
         hold_ms: as of ``Commit``.
+        probe_ms: as of ``Commit``.
     """
 
     task: str
@@ -175,6 +179,7 @@ class Lose:
     jitter: float = 1.0
     retry: Retry = RETRY_DEFAULT
     hold_ms: int = 0
+    probe_ms: int = 0
 
 
 class Progress(Struct, frozen=True):

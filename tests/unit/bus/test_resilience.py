@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -413,3 +414,26 @@ def test_what_is_waited_for_has_no_more_time_than_who_waits() -> None:
     broker = callers()
     call(broker, {"deadline_ms": 86_400_000}, waits=False, deadline_ms=2_000)
     assert get(broker, "call0")["deadline_left_ms"] == 86_400_000
+
+
+def test_a_probe_that_fails_costs_its_task_no_attempt_and_the_next_is_another() -> None:
+    """An outage longer than attempts times pauses wears nobody out; a crash of a probe counts the same."""
+    broker = rig(attempts_max=2)
+    tasks = [broker.submit(deadline_ms=86_400_000) for _ in range(6)]
+    peer, session = worker(broker)
+    fail_all(broker, peer, session)
+    probes = []
+    for number in range(6):
+        broker.pass_time(broker.broker.guards.wait_ms("a") + 1)
+        got = turn(peer)
+        probes.append(got["task"]["id"])
+        if number % 2:
+            end(broker, session, got, "skill-failed")
+        else:
+            broker.broker.disconnected(session)
+            broker.settle()
+            peer, session = worker(broker, f"again{number}")
+    assert all(one != other for one, other in itertools.pairwise(probes))
+    assert {broker.status(task) for task in tasks} == {"queued"}
+    assert max(get(broker, task)["attempt"] for task in tasks) == 1
+    assert state(broker) == "open"
