@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http.client
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -205,6 +207,13 @@ def test_an_agent_of_ones_own_joins_a_running_fleet(fleet: LiveFleet) -> None:
     wrong = fleet.command("ask", "hello", "greet", "name=[1]")
     assert wrong.returncode != 0
     assert "name" in wrong.stderr
+    page = (ROOT / "docs/howto/give-tasks-from-python.md").read_text()
+    script = page.split("```python\n")[1].split("```")[0].replace('"mine"', repr(fleet.name))
+    given = subprocess.run(
+        [sys.executable, "-c", script], env=fleet.env, capture_output=True, text=True, timeout=60, check=False
+    )
+    wanted = [f"succeeded Hello, {name}!" for name in ("Ada", "Edsger", "Grace")]
+    assert sorted(given.stdout.splitlines()) == wanted, given.stderr
 
 
 def test_down_leaves_nothing() -> None:
