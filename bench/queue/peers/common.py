@@ -85,7 +85,7 @@ def _wait_all(peer: Any, handles: list[Any], timeout_s: float) -> int:
 
 def drain(peer: Any, count: int, batch: int) -> dict[str, Any] | None:
     """Measure from the first enqueue to the last recorded result, workers running."""
-    peer.result(peer.one(-1, 0, ""), 60)  # the workers are there
+    _wait_all(peer, enqueue(peer, 4 * CLIENTS, 1, sleep_ms=20, first=-4 * CLIENTS) or [], 60)  # all workers are there
     started = time.perf_counter()
     handles = enqueue(peer, count, batch)
     if handles is None:
