@@ -77,7 +77,8 @@ class Writer:
         """There is something to do."""
         if not self._busy and not self._planned and not self._closed:
             self._planned = True
-            self._loop.call_soon(self._start)
+            # One more round of the loop first: what has arrived meanwhile shares this group.
+            self._loop.call_soon(self._loop.call_soon, self._start)
 
     def _start(self) -> None:
         self._planned = False
