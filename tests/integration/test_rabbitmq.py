@@ -327,7 +327,7 @@ def test_the_broker_says_how_its_dispatch_is(rabbitmq_server: RabbitMQProcess, t
         done = client.request({"t": "wait", "task": name, "timeout_ms": 30_000}, WAIT_S)["task"]
         assert done["status"] == "succeeded"
         path.chmod(0o600)
-        until("away", "Connect call failed")
+        until("away", "refused")
         path.write_text(rabbitmq_server.url.read_text().replace("sutazai:", "sutazai:wrong"))
         until("away", "ACCESS_REFUSED")
         path.write_text(rabbitmq_server.url.read_text())

@@ -75,15 +75,15 @@ def test_stages_wait_for_readiness_and_order(own: OwnSutazaid, tmp_path: Path) -
     note = f"echo $SUTAZAI_PROCESS >> {order}; "
     plan = own.plan(
         own.shell("edge", note + "exec sleep 1000", stage="edge"),
-        own.shell("second", note + "exec sleep 1000", after=["first"]),
+        own.shell("second", note + "exit 0", after=["first"], ready=Ready("exit")),
         own.shell("first", note + "sleep 0.3; echo first-ready >> " + str(order) + "; exit 0", ready=Ready("exit")),
-        own.shell("store", note + "exec sleep 1000", stage="store"),
+        own.shell("store", note + "exit 0", stage="store", ready=Ready("exit")),
     )
     status = own.up(plan)
     own.until(lambda _: len(order.read_text().split()) == 5)
     assert order.read_text().split() == ["store", "first", "first-ready", "second", "edge"]
-    assert row(status, "first")["state"] == "done"
-    assert row(status, "store")["ready"]
+    assert [row(status, name)["state"] for name in ("store", "first", "second")] == ["done"] * 3
+    assert row(status, "edge")["ready"]
 
 
 def test_http_readiness_reads_the_status(own: OwnSutazaid, tmp_path: Path) -> None:

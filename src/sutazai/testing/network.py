@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import os
+import shutil
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -26,11 +27,16 @@ _ADDRESSES = ipaddress.ip_network("198.18.0.0/15")
 _MAC_OUTSIDE, _MAC_INSIDE = "02:00:00:00:00:01", "02:00:00:00:00:02"
 
 
+def _program(name: str) -> str:
+    """Find a program of iproute2; some are only in folders that a short ``PATH`` leaves out."""
+    path = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
+    if (found := shutil.which(name, path=path)) is None:
+        raise HostError(f"{name} is not installed; run: {INSTALL}")
+    return found
+
+
 def _run(*words: str) -> None:
-    try:
-        done = subprocess.run(words, capture_output=True, text=True, check=False)
-    except FileNotFoundError as error:
-        raise HostError(f"{words[0]} is not installed; run: {INSTALL}") from error
+    done = subprocess.run([_program(words[0]), *words[1:]], capture_output=True, text=True, check=False)
     if done.returncode:
         raise HostError(f"{' '.join(words)}: {done.stderr.strip()}")
 
@@ -48,6 +54,7 @@ class Island:
         first = _ADDRESSES[os.getpid() * 4 % _ADDRESSES.num_addresses]
         #: Of the two ends of the link.
         self.outside, self.inside = str(first + 1), str(first + 2)
+        _program("tc")  # before anything is made
         try:
             self._make()
         except BaseException:

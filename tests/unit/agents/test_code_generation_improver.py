@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from conftest import Broker
-
     from sutazai.runtime import Result
 
 pytest.importorskip("radon")

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from conftest import Broker
-
     from sutazai.agents.documind.models import FieldType
 
 pytest.importorskip("pdfplumber")

@@ -13,6 +13,7 @@ from sutazai.errors import NonRetryableError, UnavailableError
 
 if TYPE_CHECKING:
     import pytest
+
     from conftest import Broker
 
 AGENT = "hardware-resource-optimizer"

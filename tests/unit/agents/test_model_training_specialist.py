@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from conftest import Broker
-
     from sutazai.runtime import Result
 
 pytest.importorskip("sklearn")

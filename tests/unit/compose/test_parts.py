@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from conftest import Take
-
     from sutazai import spec
 
 

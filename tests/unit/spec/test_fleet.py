@@ -13,7 +13,6 @@ from sutazai.units import GIB, MIB
 
 if TYPE_CHECKING:
     from conftest import Load, Wrong
-
     from sutazai.errors import ConfigError
 
 ROOT = Path(__file__).parents[3]

@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from conftest import Load, Wrong
-
     from sutazai.errors import ConfigError
 
 
